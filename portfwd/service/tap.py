@@ -41,10 +41,10 @@ from portfwd.service.daemon.garbage import kept
 from portfwd.service.daemon.last_resort import LastResort
 from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.daemon.pid_file import PidFile, remove_own_pid_file
-from portfwd.service.daemon.reading import ReadBefore
+from portfwd.service.daemon.reading import CachedFiles
 from portfwd.service.daemon.rule_files import rule_files
 from portfwd.service.daemon.signals import Signals
-from portfwd.service.daemon.threads import wait_for_none
+from portfwd.service.daemon.threads import do_not_join
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.reporting import add_reports
@@ -352,7 +352,7 @@ def makeService(options: ForwarderOptions) -> IService:
         raise SystemExit(1) from None
     from twisted.internet import reactor
 
-    files, factories = ReadBefore(DiskFiles()), Factories()
+    files, factories = CachedFiles(DiskFiles()), Factories()
     if options["watch"]:
         files.take(os.path.abspath(options["config"]))
     try:
@@ -390,11 +390,11 @@ def load_late_modules(*, filters: bool = False) -> None:
 
 
 def _assemble(
-    options: ForwarderOptions, ruleset: Ruleset, warnings: list[str], files: ReadBefore, factories: Factories
+    options: ForwarderOptions, ruleset: Ruleset, warnings: list[str], files: CachedFiles, factories: Factories
 ) -> IService:
     from twisted.internet import reactor
 
-    wait_for_none(reactor)
+    do_not_join(reactor)
     parent: Mapping[str, Any] = options.parent or {}
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
@@ -457,7 +457,7 @@ def _assemble(
         if event_log is not None:
             event_log.reopen()
 
-    signals = Signals(steady_reactor, forwarder, reopen, rereading.reload, last_resort.hurry)
+    signals = Signals(steady_reactor, forwarder, reopen, rereading.reload, last_resort.force_exit)
     signals.setServiceParent(daemon)
     try:
         rereading.renewals = [

@@ -1,1 +1,1 @@
-"""What concerns the process: signals, files, threads, the event log, systemd, the garbage collector."""
+"""Parts that affect the whole process: signals, files, threads, log, systemd, the garbage collector."""

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.daemon.test_context -*-
-"""What the sessions of a process need of the context, put together once."""
+"""Makes the `RelayContext` that all sessions of a process share."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def make_context(
     ledger: Ledger | None,
 ) -> RelayContext:
     """
-    A context for all sessions; places for larger reads are shared by sockets of ours and the pair's.
+    Make the context. Sockets of portfwd and transports share the slots for larger reads.
 
-    :param poller: None where there is no epoll: then there are no sockets of ours.
-    :param pool: None where there is no splice.
+    :param poller: None on platforms without epoll, which have no sockets of portfwd.
+    :param pool: None on platforms without splice.
     """
     slots = BulkSlots()
     resolver = resolver_of(reactor)
@@ -54,10 +54,10 @@ def make_context(
 
 def client_resolver(reactor: Reactor, system: Resolver, platform: str = os.name) -> Resolver:
     """
-    What looks up names that clients choose.
+    The resolver of names that clients choose.
 
-    Their look-ups must be able to end at once, and the system's resolver cannot be interrupted. Where there
-    is no resolv.conf(5), it is asked all the same, within the limits of clients.
+    These look-ups must be cancellable, and calls of the system's resolver are not. Platforms without
+    resolv.conf(5) use the system's resolver, within the limits of clients.
     """
     if platform != "posix":
         return system

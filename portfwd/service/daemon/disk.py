@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_disk -*-
 """
-The real files behind `portfwd.rules.Files`: read, match, and the system's services.
+Implements `portfwd.rules.Files` with the file system and the services database of the system.
 
-Text is UTF-8, with or without a byte order mark. It refuses files that are too
-large and bytes that are no UTF-8, with the place of the first.
+Text is UTF-8, with or without a byte order mark. Files that are too large are refused. Bytes that are not
+UTF-8 are refused, with the place of the first one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portfwd.errors import Location, Problem, RulesError
 from portfwd.service.daemon.regular import read_regular
 from portfwd.values import counted
 
-#: A hundred times the text of 10 000 rules; more is the wrong file.
+#: Maximum bytes of a rules file: a hundred times the size of 10 000 rules. A larger file is not a rules file.
 MAX_FILE_SIZE: Final = 64 * 1024**2
 
 
@@ -29,7 +29,7 @@ class DiskFiles:
     """
     Files of this machine; relative paths are relative to the working directory.
 
-    :ivar max_size: most bytes of one file.
+    :ivar max_size: maximum bytes of one file.
     """
 
     max_size: int = MAX_FILE_SIZE
@@ -38,14 +38,14 @@ class DiskFiles:
         """
         The text of a file.
 
-        :raises OSError: when it cannot be read.
-        :raises RulesError: when it is larger than `max_size` or not UTF-8.
+        :raises OSError: it cannot be read.
+        :raises RulesError: it is larger than `max_size` or not UTF-8.
         """
         return self.decode(path, read_regular(path, self.max_size))
 
     def decode(self, path: str, data: bytes) -> str:
         """
-        The text that `data`, the bytes of `path`, is.
+        The text of `data`, which are the bytes of `path`.
 
         :raises RulesError: it is larger than `max_size` or not UTF-8.
         """
@@ -69,13 +69,13 @@ class DiskFiles:
     def glob(self, pattern: str, beside: str) -> list[str]:
         """The files that match `pattern`, relative to the directory of `beside`, in alphabetical order."""
         directory = os.path.dirname(beside)
-        # The directory's own name may hold characters that mean something to glob.
+        # The name of the directory may contain special characters of glob.
         pattern = os.path.join(glob.escape(directory), pattern)
         found = glob.glob(pattern, recursive=False)
         return sorted(os.path.normpath(path) for path in found if not os.path.isdir(path))
 
     def port_of_service(self, name: str, protocol: str) -> int | None:
-        """The port of a service by ``/etc/services``, or None."""
+        """The port of a service in ``/etc/services``, or None."""
         try:
             return socket.getservbyname(name, protocol)
         except OSError:

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.service.daemon.test_event_log -*-
 """
-twistd's log, whose reader cannot make the forwarder wait.
+Writes twistd's log in a thread, so that a slow reader of the log does not block the forwarder.
 
-Twisted writes each event's line at once, in the reactor's thread: a pipe that nobody empties (a stuck
-journal, a stopped ``tee``) then stops every session at the next line. Here lines go to a `LineWriter`, which
-has a thread and a bounded queue, drops what does not fit, and says how much that was. Lines look as twistd's
-do, and a file is rotated as twistd's is: when it has `ROTATE_BYTES`, and at SIGUSR1.
+Twisted writes the line of each event in the reactor thread. If nobody reads the pipe (a stuck journal, a
+stopped ``tee``), the next line blocks all sessions. This module passes lines to a `LineWriter` with a thread
+and a bounded queue. It drops lines that do not fit, and logs their number. Format and rotation are those of
+twistd: a file is rotated when it has `ROTATE_BYTES`, and at SIGUSR1.
 
-With ``--syslog`` lines go to syslog in the same way, with twistd's priorities. An observer that ``--logger``
-names is somebody else's, and is called in the reactor's thread.
+With ``--syslog`` lines go to syslog in the same way, with twistd's priorities. An observer of ``--logger`` is
+third-party code and is called in the reactor thread.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from portfwd.logs.syslog_writer import ALERT, INFO, WARNING, SyslogWriter, with_
 from portfwd.logs.writer import LineWriter
 from portfwd.values import counted
 
-#: Bytes of a file after which another one is begun: Twisted's own size.
+#: Size in bytes at which the file is rotated: the default of Twisted.
 ROTATE_BYTES: Final = 1_000_000
 
-#: Seconds that the last lines have at the end of the process.
+#: Maximum seconds for writing the last lines at the end of the process.
 LAST_LINES: Final = 2.0
 
-#: Where twistd logs as a daemon unless it is told.
+#: The default log file of twistd as a daemon.
 DEFAULT_FILE: Final = "twistd.log"
 
 
 @implementer(ILogObserver)
 class WrittenLog:
-    """Writes events as lines, in a thread; nothing is written before `begin`."""
+    """Writes events as lines in a thread. Nothing is written before `begin`."""
 
     _writer: LineWriter
 
@@ -47,23 +47,23 @@ class WrittenLog:
         return f"<{type(self).__name__} {self._writer!r}>"
 
     def __call__(self, event: LogEvent) -> None:
-        """One event."""
+        """See `ILogObserver`."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Write what has come so far, and go on so. After daemonising: threads do not survive a fork."""
+        """Start the thread, which writes the queued lines first. Call it after a fork, which ends threads."""
         self._writer.begin()
 
     def reopen(self) -> None:
-        """Begin another file, if it is one."""
+        """Rotate the log if it is a file."""
         self._writer.reopen()
 
     def flush(self) -> bool:
-        """Write what waits, for `LAST_LINES` seconds at most; say whether that was all."""
+        """Write the queued lines within `LAST_LINES` seconds; return whether all were written."""
         return self._writer.flush(LAST_LINES)
 
     def close(self) -> bool:
-        """The same at the end of the process."""
+        """Flush and stop the thread at the end of the process; return whether all lines were written."""
         return self._writer.close(LAST_LINES)
 
 
@@ -79,7 +79,7 @@ class EventLog(WrittenLog):
         """
         self._writer = LineWriter(
             target,
-            self._complain,
+            self._write_warning,
             dropped_line=_dropped,
             flush_interval=0.0,
             rotate_bytes=ROTATE_BYTES if isinstance(target, str) else 0,
@@ -88,12 +88,12 @@ class EventLog(WrittenLog):
         )
 
     def __call__(self, event: LogEvent) -> None:
-        """One event."""
+        """See `ILogObserver`."""
         text = formatEventAsClassicLogText(event)
         if text:
             self._writer.write(text.rstrip("\n"))
 
-    def _complain(self, text: str) -> None:
+    def _write_warning(self, text: str) -> None:
         self._writer.write(_line(text))
 
 
@@ -105,7 +105,7 @@ class SyslogLog(WrittenLog):
         self._writer = SyslogWriter(send, _ignore, dropped_line=_dropped_for_syslog, held=True)
 
     def __call__(self, event: LogEvent) -> None:
-        """One event: with LOG_ALERT if it has a traceback, as twistd says it."""
+        """See `ILogObserver`. As in twistd, an event with a traceback has the priority LOG_ALERT."""
         text = formatEventAsClassicLogText(event, formatTime=_no_time)
         if text:
             priority = ALERT if event.get("log_failure") is not None else INFO
@@ -113,11 +113,11 @@ class SyslogLog(WrittenLog):
 
 
 def _ignore(text: str) -> None:
-    """Syslog has nothing that could be complained of."""
+    """Drop a warning of the writer; writing to syslog causes none."""
 
 
 def _no_time(when: float | None) -> str:
-    """Syslog writes the time itself."""
+    """Return no time, because syslog adds it."""
     return ""
 
 
@@ -135,15 +135,16 @@ def _dropped(count: int) -> str:
 
 def event_log_for(twistd: Mapping[str, Any]) -> WrittenLog | None:
     """
-    The log that twistd's options ask for, closed when the process ends; None where it is to be twistd's own.
+    The log that twistd's options configure. It is closed when the process ends.
 
     :param twistd: the options before the word ``portfwd``.
+    :returns: None if twistd itself writes the log.
     :raises OSError: the file cannot be opened.
     """
     if "logfile" not in twistd or twistd.get("logger"):
         return None
     if twistd.get("syslog"):
-        # There is no such module on every platform, nor this option of twistd.
+        # Some platforms have neither this module nor this option of twistd.
         import syslog
 
         syslog.openlog(twistd.get("prefix") or "")
@@ -152,7 +153,7 @@ def event_log_for(twistd: Mapping[str, Any]) -> WrittenLog | None:
         return log
     foreground, name = bool(twistd.get("nodaemon")), twistd["logfile"] or ""
     if name == "-" and not foreground:
-        return None  # twistd refuses that
+        return None  # twistd refuses this combination
     if foreground and name in ("", "-"):
         log = EventLog(sys.stdout.buffer)
     else:

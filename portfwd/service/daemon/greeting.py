@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_greeting -*-
 """
-An upstream inside the process, for the quick start: ``endpoint:"portfwd-greeting:"``.
+An upstream inside the process for the quick start: ``endpoint:"portfwd-greeting:"``.
 
-It answers one HTTP request with a page that says what to try next, over a
-socket pair, so the relay has a real socket to work with. It is no web server
-and refuses to become one.
+It answers one HTTP request with a page about the next steps. The connection is a socket pair, so the relay
+uses a real socket. It is not a web server.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from zope.interface import implementer
 
 from portfwd.streams.transports.plain import PlainTransport
 
-#: Most bytes of a request's head; a browser's with cookies fits.
+#: Maximum bytes of the head of a request; enough for a browser with cookies.
 MAX_HEAD: Final = 16384
 _BUFFER: Final = 65536
 
@@ -36,23 +35,23 @@ PAGE: Final = b"""\
 It works: this answer came through portfwd.
 
 Try next:
-  - forward to this very port from another, no file needed:
+  - forward another port to this one, without a file:
         .venv/bin/twistd -n --pidfile= portfwd --rule ':8081 -> 127.0.0.1:8080'
-  - look at the file that made this: examples/quickstart.conf
-  - break it, and let it be judged:
+  - look at the rules file: examples/quickstart.conf
+  - change it, and check it:
         .venv/bin/portfwd check examples/quickstart.conf
   - stop with Ctrl-C: open connections get ten seconds to finish.
 """
 
 
 class Greeting(Protocol):
-    """Answers when the head of a request is complete, then ends."""
+    """Answers when the head of a request is complete, then closes the connection."""
 
     def __init__(self) -> None:
         self._head = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """More of the request."""
+        """See `IProtocol`."""
         self._head += data
         if b"\r\n\r\n" in self._head or b"\n\n" in self._head:
             self.transport.write(  # type: ignore[union-attr]
@@ -66,14 +65,14 @@ class Greeting(Protocol):
 
 @implementer(IStreamClientEndpoint)
 class GreetingEndpoint:
-    """Connects to a `Greeting` of its own each time."""
+    """Connects to a new `Greeting` each time."""
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Join a protocol of `protocolFactory` to a new greeting."""
-        # The address is for factories that want to know; there is none.
+        """Connect a protocol of `protocolFactory` to a new `Greeting`."""
+        # There is no address.
         protocol = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
         if protocol is None:
             return fail(ConnectError(string="the factory made no protocol"))
@@ -90,12 +89,12 @@ class GreetingEndpoint:
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class GreetingParser:
-    """Makes ``portfwd-greeting:`` known to Twisted's endpoint descriptions."""
+    """Parses ``portfwd-greeting:`` in Twisted's endpoint descriptions."""
 
     prefix = "portfwd-greeting"
 
     def parseStreamClient(self, reactor: IReactorCore, *args: object, **kwargs: object) -> GreetingEndpoint:
-        """The endpoint; it takes no arguments."""
+        """The endpoint, which takes no arguments."""
         if any(args) or kwargs:
             raise ValueError("portfwd-greeting: takes no arguments")
         return GreetingEndpoint(IReactorFDSet(reactor))

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_log_level -*-
 """
-The least level that is logged, changed while the program runs.
+Changes the minimum level of the log at run time.
 
-Twisted has no such switch: twistd's observers write every event. Each is put behind a filter
-when a level is asked for the first time, and not before; the access log is no part of this.
+Twisted has no such setting: twistd's observers write every event. The first change of the level wraps each
+observer in a filter. The access log is not affected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.logger import (
 
 
 class LogThreshold:
-    """One publisher of events and the filter before its observers."""
+    """The minimum level of one publisher of events."""
 
     def __init__(self, publisher: LogPublisher = globalLogPublisher) -> None:
         self._publisher = publisher
@@ -30,16 +30,16 @@ class LogThreshold:
 
     @property
     def level(self) -> str:
-        """The least level that is logged."""
+        """The minimum level."""
         if self._predicate is None:
             return "debug"
         return str(self._predicate.logLevelForNamespace("").name)
 
     def set_level(self, name: str) -> None:
         """
-        Log `name` and what is worse.
+        Log only events of the level `name` and above.
 
-        :raises ValueError: there is no such level.
+        :raises ValueError: the level does not exist.
         """
         try:
             level = LogLevel.levelWithName(name)
@@ -49,7 +49,7 @@ class LogThreshold:
             ) from None
         if self._predicate is None:
             self._predicate = LogLevelFilterPredicate()
-            # There is no public list of them.
+            # Twisted has no public list of observers.
             for observer in tuple(self._publisher._observers):
                 self._publisher.removeObserver(observer)
                 self._publisher.addObserver(FilteringLogObserver(observer, [self._predicate]))

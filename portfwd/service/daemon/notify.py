@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.service.daemon.test_notify -*-
 """
-What systemd is told (``sd_notify(3)``): ready, reloading, stopping, a line of status, and that we live.
+Notifies systemd (``sd_notify(3)``): ready, reloading, stopping, a line of status, and the watchdog.
 
-One datagram for each message, to the socket that ``NOTIFY_SOCKET`` names; it is
-connected at once, because after ``--chroot`` its name leads nowhere. Without such
-a socket nothing is sent. It refuses to wait: a message that the socket does
-not take is lost, and the log says so once.
+Each message is one datagram to the socket in ``NOTIFY_SOCKET``. The socket is connected at once, because its
+path is not reachable after ``--chroot``. Without a socket nothing is sent. Sending does not block: a message
+that the socket refuses is lost, which is logged once.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from portfwd.errors import reason_of
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import counted
 
-#: Seconds between two looks whether the status has changed: ``systemctl status`` is for people.
+#: Seconds between two updates of the status line, which people read in ``systemctl status``.
 STATUS_INTERVAL: Final = 10.0
 
-#: Seconds beyond the drain deadline until systemd may think that a stop hangs.
+#: Seconds added to the drain limit for the stop timeout of systemd.
 STOP_MARGIN: Final = 15.0
 
 
@@ -35,7 +34,7 @@ class Notifier:
     """
     Sends messages to systemd.
 
-    :ivar listens: whether there is somebody to tell.
+    :ivar is_connected: whether systemd gave a socket.
     """
 
     _log = Logger()
@@ -46,10 +45,10 @@ class Notifier:
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """
-        Connect to the socket that `environment` names, if it does.
+        Connect to the socket that `environment` names, if any.
 
-        :param environment: None for the process's.
-        :param monotonic: nanoseconds of ``CLOCK_MONOTONIC``.
+        :param environment: None for the environment of the process.
+        :param monotonic: returns nanoseconds of ``CLOCK_MONOTONIC``.
         """
         environment = os.environ if environment is None else environment
         self._monotonic = monotonic
@@ -57,7 +56,7 @@ class Notifier:
         self._status = ""
         self._socket: socket.socket | None = None
         name = environment.get("NOTIFY_SOCKET", "")
-        # "@" for an abstract name, else a path; vsock: is for virtual machines.
+        # "@" starts an abstract name, "/" a path. "vsock:", for virtual machines, is not supported.
         if name[:1] in ("/", "@"):
             self._connect("\0" + name[1:] if name.startswith("@") else name)
 
@@ -73,42 +72,42 @@ class Notifier:
             self._socket = sock
 
     def __repr__(self) -> str:
-        return f"<Notifier {'listened to' if self.listens else 'alone'}>"
+        return f"<Notifier {'connected' if self.is_connected else 'without a socket'}>"
 
     @property
-    def listens(self) -> bool:
+    def is_connected(self) -> bool:
         """See the class."""
         return self._socket is not None
 
     def ready(self, status: str) -> None:
-        """A start or a reload is over."""
+        """Report that a start or a reload has ended."""
         self._status = status
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        # ``Type=notify-reload`` wants the time, to tell this reload from an earlier one.
+        """Report that a reload starts; `ready` ends it."""
+        # ``Type=notify-reload`` requires the time, to distinguish this reload from an earlier one.
         self._send(
             "RELOADING=1", f"MONOTONIC_USEC={self._monotonic() // 1000}", "STATUS=reading the rules again"
         )
 
     def stopping(self, status: str, seconds: float) -> None:
         """
-        A stop begins.
+        Report that a stop starts.
 
-        :param seconds: how long it may take; systemd waits at least so long, whatever its unit says.
+        :param seconds: maximum duration. systemd waits at least so long, even if its unit has a lower limit.
         """
         self._status = status
         self._send("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def status(self, text: str) -> None:
-        """Say `text` to whoever asks systemd; nothing is sent for what it knows already."""
+        """Set the status line if it has changed."""
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The reactor runs: the watchdog has nothing to fear."""
+        """Reset the watchdog."""
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
@@ -122,14 +121,14 @@ class Notifier:
                 self._log.warn("systemd was not notified: {reason}", reason=reason_of(problem))
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
-    """How often systemd wants to hear that process `pid` lives (``sd_watchdog_enabled(3)``); None: never."""
+    """The watchdog timeout of process `pid` in seconds (``sd_watchdog_enabled(3)``); None if it has none."""
     try:
         if int(environment.get("WATCHDOG_PID", pid)) != pid:
             return None
@@ -140,21 +139,21 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
 
 
 def status_of(forwarder: Forwarder) -> str:
-    """The forwarder in one line."""
+    """The state of the forwarder in one line."""
     listeners, sessions = len(forwarder.rules), forwarder.session_count
     line = f"{counted(listeners, 'listener')}, {counted(sessions, 'session')}"
     leaving = len(forwarder.retired_rules)
     if leaving:
-        line += f", {leaving} of old rules leaving"
-    # Until one succeeds: the rules at work are not those of the file.
+        line += f", {counted(leaving, 'retired rule')}"
+    # Shown until a reload succeeds, because the rules in use are not those of the file.
     return f"{line}; the last reload was refused" if forwarder.last_reload_refused else line
 
 
 class Heartbeat(Service):
     """
-    Tells systemd from time to time that the reactor runs, and how many sessions there are.
+    Resets the watchdog of systemd and updates the status line at intervals.
 
-    It goes on while sessions drain, or the watchdog would bite: its end is `end`.
+    It continues while sessions drain, so that the watchdog does not kill the process, until `end` is called.
     """
 
     name = "portfwd heartbeat"
@@ -166,7 +165,7 @@ class Heartbeat(Service):
         forwarder: Forwarder,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """:param environment: where the watchdog's time stands; None for the process's."""
+        """:param environment: has the watchdog timeout; None for the environment of the process."""
         self._clock = clock
         self._notifier = notifier
         self._forwarder = forwarder
@@ -177,9 +176,9 @@ class Heartbeat(Service):
         self._next: IDelayedCall | None = None
 
     def startService(self) -> None:
-        """Beat, if there is somebody to hear it."""
+        """Start the interval if systemd gave a socket."""
         super().startService()
-        if self._notifier.listens:
+        if self._notifier.is_connected:
             self._beat()
 
     def _beat(self) -> None:
@@ -190,7 +189,7 @@ class Heartbeat(Service):
             self._notifier.status(status_of(self._forwarder))
 
     def end(self) -> None:
-        """Beat no more."""
+        """Stop the interval and close the socket."""
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._notifier.close()

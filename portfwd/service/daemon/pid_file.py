@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.test_tap -*-
-"""Files with the process's number: rinetd's, and twistd's where it is left behind."""
+"""Pid files: rinetd's ``pidlogfile``, and twistd's pid file if twistd does not remove it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from twisted.logger import Logger
 
 
 def remove_own_pid_file(path: str | None) -> None:
-    """Remove twistd's pid file if it is this process's."""
+    """Remove twistd's pid file if it contains the number of this process."""
     try:
         if path is not None and Path(path).read_text("ascii").strip() == str(os.getpid()):
             os.unlink(path)
     except (OSError, ValueError):
-        return  # it is not there, or not ours
+        return  # it does not exist, or cannot be read
 
 
 class PidFile(Service):
-    """The file of rinetd's ``pidlogfile``."""
+    """Writes and removes the file of rinetd's ``pidlogfile``."""
 
     name = "portfwd pid file"
 
@@ -30,7 +30,7 @@ class PidFile(Service):
         self._log = Logger()
 
     def privilegedStartService(self) -> None:
-        """Write it, while there are privileges to do so; not to be able to is a warning, as rinetd has it."""
+        """Write the file before privileges are dropped. A failure is a warning, as in rinetd."""
         try:
             with open(self._path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
@@ -39,16 +39,18 @@ class PidFile(Service):
             self._log.warn("pid file {path}: {problem}", path=self._path, problem=problem.strerror)
 
     def stopService(self) -> None:
-        """Remove it, if that is still allowed."""
+        """Remove the file, if the process still has permission."""
         super().stopService()
         self.withdraw()
 
     def withdraw(self) -> None:
-        """Remove what was written, if anything was: the file may be another process's."""
+        """Remove the file if this process has written it."""
         if not self._written:
             return
         self._written = False
         try:
             os.unlink(self._path)
         except OSError as problem:
-            self._log.info("pid file {path} stays: {problem}", path=self._path, problem=problem.strerror)
+            self._log.info(
+                "pid file {path} was not removed: {problem}", path=self._path, problem=problem.strerror
+            )

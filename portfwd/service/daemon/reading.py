@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.service.daemon.test_reading -*-
 """
-Files read without stopping the process: regular ones only, and in a thread while there is traffic.
+Reads files without blocking the process: only regular files, and in a thread while there is traffic.
 
-A FIFO that nobody writes to, a terminal, or a file server that does not answer would stop everything that
-the reactor does, SIGTERM too. So files are opened without blocking, and what is no regular file is refused. A
-reload reads its rules file, the files that it includes, and those that its rules name in a thread, for a
-bounded time. The reactor then finds them where the thread found them, in the memory of the kernel.
+A FIFO without a writer, a terminal, or a file server that does not answer would block the reactor, including
+its reaction to SIGTERM. So files are opened without blocking, and only regular files are read. A reload reads
+the rules file, its includes, and the files that the rules name in a thread, with a time limit. When the
+reactor reads the latter files again, they are in the page cache of the kernel.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import Line, WordFault
 from portfwd.service.daemon.regular import read_regular
 
-#: Seconds that a thread gets to read all files of a reload: a file server that is only slow answers in less.
+#: Maximum seconds for a thread to read all files of a reload. A slow file server answers earlier.
 READ_TIME: Final = 10.0
-#: Fields of options whose value is a file, or a directory of files; a key log is written.
+#: Fields of options whose value is a file or a directory to read. A key log is written, not read.
 FILE_OPTIONS: Final = frozenset(option.field for option in OPTIONS if option.unit == "file") - {"keylog"}
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 def in_thread(reactor: Reactor, call: Callable[[], T], seconds: float = READ_TIME) -> Deferred[T]:
     """
-    Run `call` in a thread of its own, which keeps no process alive.
+    Run `call` in a new daemon thread, which is not joined at exit.
 
-    :returns: fires with its result or error, or fails with `TimeoutError` after `seconds`.
+    :returns: a Deferred that fires with its result or error, or fails with `TimeoutError` after `seconds`.
     """
     done: Deferred[T] = Deferred()
 
@@ -68,15 +68,15 @@ def in_thread(reactor: Reactor, call: Callable[[], T], seconds: float = READ_TIM
     return done
 
 
-class ReadBefore:
+class CachedFiles:
     """
-    Files that a thread has read; others are read when they are asked for.
+    A cache of files that a thread has read. Other files are read on demand.
 
-    It is `portfwd.rules.reading.Files`.
+    It implements `portfwd.rules.reading.Files`.
     """
 
     def __init__(self, files: Files) -> None:
-        """:param files: the real ones."""
+        """:param files: reads the files."""
         self._files = files
         self._texts: dict[str, str | OSError | RulesError] = {}
         self._found: dict[tuple[str, str], list[str]] = {}
@@ -99,16 +99,16 @@ class ReadBefore:
 
     @property
     def texts(self) -> Mapping[str, str | OSError | RulesError]:
-        """The files that were read, in their order, with their texts, or why there is none."""
+        """The text of each cached file, or the error of reading it, in the order of reading."""
         return self._texts
 
     @property
     def patterns(self) -> Iterable[tuple[str, str]]:
-        """What ``include`` lines name, each with the file in which it stands."""
+        """The pattern of each ``include`` line, and the file that contains the line."""
         return self._found.keys()
 
     def take(self, path: str) -> None:
-        """Read a rules file and all that it includes; in a thread."""
+        """Read a rules file and its includes. Call it in a thread."""
         waiting = [path]
         while waiting and len(self._texts) <= MAX_FILES:
             path = waiting.pop()
@@ -137,7 +137,7 @@ def _included(path: str, text: str) -> Iterator[str]:
 
 
 def files_of(ruleset: Ruleset) -> Steps[list[str]]:
-    """Find the files that rules name: of TLS, and whatever an option of a filter says that could be one."""
+    """The files that rules name: files of TLS, and all values of filter options, which may be paths."""
     found: dict[str, None] = {}
     for rule in ruleset.rules:
         for options in (
@@ -156,8 +156,12 @@ def files_of(ruleset: Ruleset) -> Steps[list[str]]:
     return list(found)
 
 
-def touch(paths: Iterable[str]) -> None:
-    """Read files, and those in directories, and forget them; in a thread. Others tell what is wrong."""
+def fill_page_cache(paths: Iterable[str]) -> None:
+    """
+    Read files, and the files in directories, into the page cache. Call it in a thread.
+
+    Errors are ignored here. The code that uses a file reports them.
+    """
     for path in paths:
         try:
             inside = sorted(os.listdir(path))[:MAX_FILES] if os.path.isdir(path) else []
@@ -167,7 +171,7 @@ def touch(paths: Iterable[str]) -> None:
             continue
 
 
-def read_in_thread(reactor: Reactor, path: str, files: Files) -> Deferred[ReadBefore]:
-    """Read a rules file and what it includes in a thread."""
-    before = ReadBefore(files)
+def read_in_thread(reactor: Reactor, path: str, files: Files) -> Deferred[CachedFiles]:
+    """Read a rules file and its includes in a thread."""
+    before = CachedFiles(files)
     return in_thread(reactor, partial(before.take, path)).addCallback(lambda _: before)

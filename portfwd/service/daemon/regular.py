@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_reading -*-
 """
-Regular files, read without waiting: for whoever reads a file that a rules file or an option names.
+Reads regular files without blocking, for all files that rules or options name.
 
-It refuses FIFOs, devices and sockets, which could be waited for without end. Only commands may read these,
-since a shell makes pipes of ``<(...)``; they wait for `READ_TIMEOUT` seconds.
+`read_regular` refuses FIFOs, devices and sockets, because reading them may block without end. Only commands
+read them, by `open_any`, because a shell makes pipes of ``<(...)``. They wait at most `READ_TIMEOUT` seconds.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ import select
 import stat
 from typing import Any, BinaryIO, Final
 
-#: Most bytes of a file that is no rules file: certificates of all authorities together have a megabyte.
+#: Maximum bytes of a file other than a rules file. The certificates of all authorities together need 1 MB.
 MAX_SIZE: Final = 16 * 1024**2
 
-
-#: Seconds for which a command waits for whoever writes to a pipe: programs that make rules need less.
+#: Seconds for which a command waits for data from a pipe. Programs that generate rules need less.
 READ_TIMEOUT: Final = 10.0
 
 
 def _open(path: str) -> int:
-    # Without O_NONBLOCK the opening of a FIFO waits for somebody who writes to it.
+    # Without O_NONBLOCK opening a FIFO waits for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     return os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
 
 
 def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
     """
-    The bytes of a regular file; one more than `max_size` if it has more.
+    The bytes of a regular file; if it has more than `max_size`, the first ``max_size + 1`` bytes.
 
-    :raises OSError: it cannot be read, or is something else: a FIFO, a device, a socket, a directory.
+    :raises OSError: it cannot be read, or is a FIFO, a device, a socket or a directory.
     """
     with open(_open(path), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -46,7 +45,7 @@ def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
 
 def open_any(path: str, timeout: float = READ_TIMEOUT) -> BinaryIO:
     """
-    A file of any kind to be read: reading it raises `TimeoutError` after `timeout` seconds without a byte.
+    Open a file of any kind. Reading it raises `TimeoutError` after `timeout` seconds without data.
 
     :raises OSError: it cannot be opened, or is a directory.
     """
@@ -58,7 +57,7 @@ def open_any(path: str, timeout: float = READ_TIMEOUT) -> BinaryIO:
 
 
 class _TimedReader(io.RawIOBase):
-    """A descriptor that is waited for, but not without end."""
+    """Reads a descriptor with a timeout."""
 
     def __init__(self, path: str, descriptor: int, timeout: float) -> None:
         self._path = path
@@ -66,7 +65,7 @@ class _TimedReader(io.RawIOBase):
         self._timeout = timeout
 
     def readable(self) -> bool:
-        """It is."""
+        """See `io.RawIOBase`."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -74,8 +73,7 @@ class _TimedReader(io.RawIOBase):
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         if not poll.poll(self._timeout * 1000):
-            silence = f"nobody has written to it for {self._timeout:g} seconds"
-            raise TimeoutError(errno.ETIMEDOUT, silence, self._path)
+            raise TimeoutError(errno.ETIMEDOUT, f"no data for {self._timeout:g} seconds", self._path)
         return os.readv(self._descriptor, [buffer])
 
     def close(self) -> None:

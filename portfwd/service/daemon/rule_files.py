@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.service.daemon.test_rule_files -*-
 """
-What the rules file and its includes have in them, and the names on the file system that decide it.
+The contents of the rules file and its includes, and the file names whose changes affect them.
 
-It reads files and symbolic links, so it is called in a thread once the forwarder runs.
+It reads files and symbolic links, so it is called in a thread while the forwarder runs.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.service.daemon.reading import ReadBefore
+from portfwd.service.daemon.reading import CachedFiles
 
-#: Symbolic links on the way to one file: as the kernel has it.
+#: Maximum number of symbolic links in the resolution of one path: the limit of the kernel.
 MAX_LINKS: Final = 40
 
 
 @frozen
 class RuleFiles:
     """
-    Files at one time.
+    The rules file and its includes at one time.
 
-    :ivar digest: of all texts; a file that cannot be read counts with the reason.
-    :ivar names: for each directory the names, or patterns of them, whose change can be one of the rules.
-    :ivar own: the directories that the rules file and its includes are in.
+    :ivar digest: digest of all texts. For a file that cannot be read, the error is used.
+    :ivar names: for each directory the names, or patterns of names, whose change may change the rules.
+    :ivar own: the directories of the rules file and its includes.
     """
 
     digest: bytes
@@ -37,12 +37,12 @@ class RuleFiles:
     own: frozenset[str]
 
     def concerns(self, directory: str, name: str) -> bool:
-        """Whether a change of `name` in `directory` can be one of the rules."""
+        """Whether a change of `name` in `directory` may change the rules."""
         return any(fnmatchcase(name, pattern) for pattern in self.names.get(directory, ()))
 
 
-def rule_files(path: str, before: ReadBefore) -> RuleFiles:
-    """The rules file and what it includes; `before` has read them."""
+def rule_files(path: str, before: CachedFiles) -> RuleFiles:
+    """The rules file at `path` and its includes, which `before` has read."""
     digest = sha256()
     names: dict[str, set[str]] = {}
     own: set[str] = set()
@@ -50,13 +50,13 @@ def rule_files(path: str, before: ReadBefore) -> RuleFiles:
         found = text if isinstance(text, str) else repr(text)
         digest.update(b"%d " % len(found))
         digest.update(found.encode("utf-8", "surrogatepass"))
-        for directory, name in steps_to(file):
+        for directory, name in resolved_names(file):
             names.setdefault(directory, set()).add(glob.escape(name))
         own.add(directory)
     for pattern, beside in before.patterns:
         directory, name = os.path.split(os.path.join(os.path.dirname(os.path.abspath(beside)), pattern))
         for place in glob.glob(directory) if glob.has_magic(directory) else [directory]:
-            for above, step in steps_to(place):
+            for above, step in resolved_names(place):
                 names.setdefault(above, set()).add(glob.escape(step))
             real = os.path.realpath(place)
             names.setdefault(real, set()).add(name)
@@ -66,11 +66,11 @@ def rule_files(path: str, before: ReadBefore) -> RuleFiles:
     )
 
 
-def steps_to(path: str) -> Iterator[tuple[str, str]]:
+def resolved_names(path: str) -> Iterator[tuple[str, str]]:
     """
-    Every name that is looked up on the way to `path`, each with its directory; the file's own is the last.
+    All names that are looked up to resolve `path`, each with its directory. The name of the file is the last.
 
-    The directories have no symbolic link in them. What is not there is followed as if it were no link.
+    The directories are free of symbolic links. A missing name is treated as if it were not a link.
     """
     todo = os.path.abspath(path).split(os.sep)[1:]
     links = 0

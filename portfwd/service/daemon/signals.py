@@ -1,16 +1,16 @@
 # -*- test-case-name: tests.service.daemon.test_signals -*-
 """
-What signals mean to a forwarder under twistd.
+Signal handlers of a forwarder under twistd.
 
-twistd's own handlers do not fit: SIGTERM ends with status 143 and a second one
-does nothing; SIGHUP kills. These are put in their place once the reactor runs,
-because it installs its own at that moment. Signals that come in between wait in
-the kernel: each finds the handler that it should.
+twistd's handlers are not suitable: after SIGTERM the exit status is 143, a second SIGTERM does nothing, and
+SIGHUP ends the process. The handlers of this module replace them when the reactor runs, because the reactor
+installs its own ones at its start. Until then the signals are blocked, so the kernel delivers them to the
+right handler.
 
-- SIGTERM, SIGINT: accept no more, let sessions finish, exit 0; a second one cuts them, and ends the process
-  even if something that should stop does not.
-- SIGHUP: the rules file is read again.
-- SIGUSR1: logs are opened again, twistd's own too.
+- SIGTERM, SIGINT: stop accepting, let sessions finish, exit with 0. A second one resets the sessions, and
+  ends the process even if a part of it does not stop.
+- SIGHUP: read the rules file again.
+- SIGUSR1: reopen the logs, including twistd's log.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason, counted
 
-#: What is taken over.
+#: The handled signals.
 TAKEN: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 
 class Signals(Service):
-    """Turns signals into calls, in the reactor's own thread of control."""
+    """Turns signals into calls in the reactor thread."""
 
     name = "portfwd signals"
 
@@ -42,15 +42,15 @@ class Signals(Service):
         forwarder: Forwarder,
         reopen_logs: Callable[[], None],
         reload: Callable[[], object],
-        hurry: Callable[[], object],
+        force_exit: Callable[[], object],
     ) -> None:
         """
-        :param reload: begins a reload, and tells the log what came of it.
-        :param hurry: is called at the second signal to stop, in its handler: ends the process after a while
-            if nothing else does.
+        :param reload: starts a reload, and logs its result.
+        :param force_exit: called in the signal handler of the second signal to stop, and at the end of the
+            reactor; it ends the process after a delay if it still runs.
         """
-        self._hurry = hurry
-        self._asked_to_stop = 0
+        self._force_exit = force_exit
+        self._stop_signals = 0
         self._reactor = reactor
         self._begin_reload = reload
         self._forwarder = forwarder
@@ -59,27 +59,27 @@ class Signals(Service):
         self._log = Logger()
 
     def startService(self) -> None:
-        """Take the signals over as soon as the reactor runs."""
+        """Block the signals, and install the handlers when the reactor runs."""
         super().startService()
-        self._hold(True)
+        self._block(True)
         self._reactor.callWhenRunning(self._install)
 
-    def _hold(self, held: bool) -> None:
-        """Let the signals wait in the kernel, or come."""
+    def _block(self, blocked: bool) -> None:
+        """Block or unblock the signals."""
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             numbers = {getattr(signal, name) for name in TAKEN}
-            signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, numbers)
+            signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, numbers)
 
     def _install(self) -> None:
         self._take("SIGINT", self.stop, stops=True)
         self._take("SIGTERM", self.stop, stops=True)
         self._take("SIGHUP", self.reload)
         self._take("SIGUSR1", self.reopen, keep=True)
-        # Twisted puts the old handlers back when the reactor ends; a signal that comes then must not kill.
-        # But nothing that is left to be done may take for ever either.
-        self._reactor.addSystemEventTrigger("after", "shutdown", self._hold, True)
-        self._reactor.addSystemEventTrigger("after", "shutdown", self._hurry)
-        self._hold(False)
+        # Twisted restores the old handlers when the reactor ends. From then on signals are blocked, because
+        # the old handlers would kill the process. The rest of the exit has a time limit instead.
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._block, True)
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._force_exit)
+        self._block(False)
 
     def _take(self, name: str, call: Callable[[], None], *, keep: bool = False, stops: bool = False) -> None:
         number = getattr(signal, name, None)  # Windows lacks two of them
@@ -91,19 +91,19 @@ class Signals(Service):
             if keep and callable(before):
                 before(received, frame)
             if stops:
-                # Counted here: the reactor may never come to what it is asked to call.
-                self._asked_to_stop += 1
-                if self._asked_to_stop == 2:
-                    self._hurry()
+                # Counted here, because a blocked reactor would not run `call`.
+                self._stop_signals += 1
+                if self._stop_signals == 2:
+                    self._force_exit()
             self._reactor.callFromThread(call)
 
         signal.signal(number, arrived)
 
     def stop(self) -> None:
-        """Drain and exit; the second time: cut."""
+        """Drain and exit. The second call resets the sessions."""
         if self._stopping:
             self._log.info(
-                "stopping at once: {count} cut", count=counted(self._forwarder.session_count, "session")
+                "stopping at once: {count} reset", count=counted(self._forwarder.session_count, "session")
             )
             self._forwarder.cut(CloseReason.KILLED)
         else:
@@ -118,6 +118,6 @@ class Signals(Service):
             self._begin_reload()
 
     def reopen(self) -> None:
-        """Open the access log again."""
-        self._log.info("logs are opened again")
+        """Reopen the access log."""
+        self._log.info("logs are reopened")
         self._reopen_logs()

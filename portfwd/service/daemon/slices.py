@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_slices -*-
 """
-Long work between events: a few milliseconds at a time, so that traffic does not stand still.
+Runs long work in slices of a few milliseconds, so that traffic continues.
 
-`Steps` say where they may be interrupted; this runs them for `SLICE` seconds,
-lets the reactor serve whatever came, and goes on. It refuses to use threads:
-what is built here is what the reactor works with.
+`Steps` are interruptible after each step. `Slices` runs steps for `SLICE` seconds, returns to the reactor,
+and continues. It uses no threads, because the steps build objects of the reactor thread.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from twisted.python.failure import Failure
 
 from portfwd.rules.steps import Steps
 
-#: Seconds of work between two looks at the sockets: a tenth of the longest stall that a reload may cause.
+#: Seconds of work per iteration of the reactor: a tenth of the longest stall that a reload may cause.
 SLICE: Final = 0.005
 
 T = TypeVar("T")
@@ -27,15 +26,15 @@ T = TypeVar("T")
 
 class Slices(Generic[T]):
     """
-    One piece of work that is under way.
+    One run of steps.
 
-    :ivar longest: seconds of the longest slice so far.
+    :ivar longest: duration of the longest slice so far, in seconds.
     """
 
     def __init__(
         self, clock: IReactorTime, steps: Steps[T], seconds: Callable[[], float] = time.monotonic
     ) -> None:
-        """:param seconds: measures the slices."""
+        """:param seconds: the clock that measures the slices."""
         self._clock = clock
         self._steps = steps
         self._seconds = seconds
@@ -45,9 +44,9 @@ class Slices(Generic[T]):
 
     def start(self) -> Deferred[T]:
         """
-        Do a first slice now, and the others between events.
+        Run the first slice now, and the others between events.
 
-        :returns: fires with what the steps return, or fails with what they raise.
+        :returns: a Deferred that fires with the result of the steps, or fails with their exception.
         """
         done: Deferred[T] = Deferred()
         self._done = done
@@ -75,8 +74,8 @@ class Slices(Generic[T]):
         if done is not None:
             done.callback(result)
 
-    def _wake(self) -> bool:
-        """Whether there was still something to do; the next slice is not waited for any more."""
+    def _cancel_next(self) -> bool:
+        """Cancel the next slice; return whether there was one."""
         if self._next is None:
             return False
         self._next.cancel()
@@ -84,14 +83,14 @@ class Slices(Generic[T]):
         return True
 
     def give_up(self) -> None:
-        """Stop between two steps; what `start` returned fails with `CancelledError`."""
-        if self._wake():
+        """Stop between two steps. The Deferred of `start` fails with `CancelledError`."""
+        if self._cancel_next():
             self._steps.close()
             self._over(Failure(CancelledError()))
 
-    def hurry(self) -> None:
-        """Do the rest now."""
-        if self._wake():
+    def finish(self) -> None:
+        """Run all remaining steps now."""
+        if self._cancel_next():
             try:
                 while True:
                     next(self._steps)

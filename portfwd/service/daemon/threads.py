@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.daemon.test_threads -*-
 """
-A stop that waits for no thread.
+Lets the process stop without joining threads.
 
-Twisted's reactor joins the threads of its pool when it stops. Whatever runs there may take long (a name
-server that is silent keeps ``getaddrinfo`` for 10 seconds and more), and nobody wants its result any more.
+Twisted's reactor joins the threads of its pool when it stops. A call in such a thread may take long: with a
+silent name server ``getaddrinfo`` takes 10 seconds and more. The result is no longer needed at a stop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from threading import Thread
 from typing import Any
 
 
-def wait_for_none(reactor: Any) -> None:
+def do_not_join(reactor: Any) -> None:
     """
-    Make the threads of `reactor`'s pool daemons, and let it stop without them.
+    Make the threads of the reactor's pool daemon threads, and do not join them at a stop.
 
-    For a process of our own, before a thread was started. Reactors without a pool are fine.
+    Call it only in a process of portfwd, before the pool starts a thread. A reactor without a pool is left as
+    it is.
     """
     get = getattr(reactor, "getThreadPool", None)
     if get is None:

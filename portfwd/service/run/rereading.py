@@ -31,7 +31,7 @@ from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.garbage import Making, as_usual
 from portfwd.service.daemon.notify import Notifier, status_of
-from portfwd.service.daemon.reading import files_of, in_thread, read_in_thread, touch
+from portfwd.service.daemon.reading import files_of, fill_page_cache, in_thread, read_in_thread
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reload import ReloadResult
@@ -247,7 +247,7 @@ class Rereading(Service):
             if isinstance(found, Mistakes):
                 return self._refused(dry_run, *found.failures, problems=found.problems)
             named = await self._in_slices(files_of(found))
-            await in_thread(self._reactor, partial(touch, named))
+            await in_thread(self._reactor, partial(fill_page_cache, named))
         except CancelledError:
             return self._refused(dry_run, "the forwarder is stopping")
         except TimeoutError as problem:

@@ -54,6 +54,6 @@ class SlicedWork:
         """The forwarder stops: undo a preparation; complete a change or an undo."""
         if self._at_work is not None:
             if self._hurries:
-                self._at_work.hurry()
+                self._at_work.finish()
             else:
                 self._at_work.give_up()

@@ -25,7 +25,7 @@ from portfwd.errors import StartError
 from portfwd.kernel.inotify import FileChange, Inotify
 from portfwd.kernel.reactor import Reactor
 from portfwd.rules.reading import Files
-from portfwd.service.daemon.reading import ReadBefore, in_thread
+from portfwd.service.daemon.reading import CachedFiles, in_thread
 from portfwd.service.daemon.rule_files import RuleFiles, rule_files
 from portfwd.service.run.settling import Settling
 from portfwd.values import counted
@@ -36,7 +36,7 @@ WHOLE: Final = FileChange.CLOSED | FileChange.MOVED_FROM | FileChange.MOVED_TO |
 
 def look_at(path: str, files: Files) -> RuleFiles:
     """Read a rules file and its includes."""
-    before = ReadBefore(files)
+    before = CachedFiles(files)
     before.take(path)
     return rule_files(path, before)
 

@@ -8,7 +8,7 @@ from unittest import mock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.daemon.last_resort import CUT_OFF, HURRY, LOST, LastResort
+from portfwd.service.daemon.last_resort import CUT_OFF, FORCED_EXIT_DELAY, LOST, LastResort
 
 
 class LastResortTests(SynchronousTestCase):
@@ -33,12 +33,12 @@ class LastResortTests(SynchronousTestCase):
     def test_hurry(self) -> None:
         """The process is given some seconds; the kernel's timer then ends it."""
         with mock.patch.object(signal, "setitimer") as timer:
-            self.last.hurry()
-        timer.assert_called_once_with(signal.ITIMER_REAL, HURRY)
+            self.last.force_exit()
+        timer.assert_called_once_with(signal.ITIMER_REAL, FORCED_EXIT_DELAY)
         self.assertEqual(self.done, [])
         with mock.patch.object(signal, "setitimer") as timer:
             signal.raise_signal(signal.SIGALRM)
         self.assertEqual(self.done, ["last lines", CUT_OFF])
         # And should that hang, the kernel does it.
-        timer.assert_called_once_with(signal.ITIMER_REAL, HURRY)
+        timer.assert_called_once_with(signal.ITIMER_REAL, FORCED_EXIT_DELAY)
         self.assertEqual(signal.getsignal(signal.SIGALRM), signal.SIG_DFL)

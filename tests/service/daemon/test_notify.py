@@ -55,8 +55,8 @@ class NotifierTests(SystemdCase):
     def test_messages(self) -> None:
         """Ready, reloading with the time in microseconds, stopping with the time it takes, alive."""
         notifier = self.notifier()
-        self.assertTrue(notifier.listens)
-        self.assertEqual(repr(notifier), "<Notifier listened to>")
+        self.assertTrue(notifier.is_connected)
+        self.assertEqual(repr(notifier), "<Notifier connected>")
         notifier.ready("3 listeners")
         notifier.reloading()
         notifier.stopping("draining", 12.5)
@@ -94,8 +94,8 @@ class NotifierTests(SystemdCase):
         """Without a socket, or with a kind that is not known, nothing is sent and nothing fails."""
         for environment in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1"}):
             notifier = Notifier(environment)
-            self.assertFalse(notifier.listens)
-            self.assertEqual(repr(notifier), "<Notifier alone>")
+            self.assertFalse(notifier.is_connected)
+            self.assertEqual(repr(notifier), "<Notifier without a socket>")
             notifier.ready("x")
             notifier.close()
 
@@ -108,7 +108,7 @@ class NotifierTests(SystemdCase):
         gone.alive()
         self.assertEqual(len(told.texts(LogLevel.warn)), 1)
         absent = self.notifier("@portfwd-nobody-is-here")
-        self.assertFalse(absent.listens)
+        self.assertFalse(absent.is_connected)
         self.assertEqual(len(told.texts(LogLevel.warn)), 2)
 
     def test_process_environment(self) -> None:
@@ -191,11 +191,11 @@ class HeartbeatTests(SystemdCase):
         forwarder: Any = mock.Mock(rules=[1], session_count=0, retired_rules=[], last_reload_refused=False)
         self.assertEqual(status_of(forwarder), "1 listener, 0 sessions")
         forwarder.retired_rules = [1, 2]
-        self.assertEqual(status_of(forwarder), "1 listener, 0 sessions, 2 of old rules leaving")
+        self.assertEqual(status_of(forwarder), "1 listener, 0 sessions, 2 retired rules")
         forwarder.last_reload_refused = True
         self.assertEqual(
             status_of(forwarder),
-            "1 listener, 0 sessions, 2 of old rules leaving; the last reload was refused",
+            "1 listener, 0 sessions, 2 retired rules; the last reload was refused",
         )
 
     def test_refused_reload(self) -> None:

@@ -26,11 +26,11 @@ from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.reading import (
     FILE_OPTIONS,
     READ_TIME,
-    ReadBefore,
+    CachedFiles,
     files_of,
+    fill_page_cache,
     in_thread,
     read_in_thread,
-    touch,
 )
 from portfwd.service.daemon.regular import read_regular
 from portfwd.service.tls.certificates import read_pair
@@ -86,7 +86,7 @@ class RegularTests(SynchronousTestCase):
         """What cannot be read is passed over; the files of a directory are read."""
         (self.directory / "a").write_text("a")
         self.fifo()
-        touch([os.fspath(self.directory), "/nowhere", "a\0b", self.fifo()])
+        fill_page_cache([os.fspath(self.directory), "/nowhere", "a\0b", self.fifo()])
 
 
 class FilesOfTests(SynchronousTestCase):
@@ -136,7 +136,7 @@ class ThreadTests(SynchronousTestCase):
             call()
 
 
-class ReadBeforeTests(TestCase):
+class CachedFilesTests(TestCase):
     """Rules files that a thread has read."""
 
     async def test_included(self) -> None:
@@ -162,7 +162,7 @@ class ReadBeforeTests(TestCase):
             def port_of_service(self, name: str, protocol: str) -> int | None:
                 return 80
 
-        before: ReadBefore = await read_in_thread(reactor, "main", Files())  # type: ignore[arg-type]
+        before: CachedFiles = await read_in_thread(reactor, "main", Files())  # type: ignore[arg-type]
         self.assertNotIn(threading.main_thread(), threads)
         count = len(threads)
         self.assertEqual([before.read(one) for one in ("main", "a1", "a2", "b")], list(texts.values())[:4])

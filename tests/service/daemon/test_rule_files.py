@@ -8,8 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.service.daemon.disk import DiskFiles
-from portfwd.service.daemon.reading import ReadBefore
-from portfwd.service.daemon.rule_files import MAX_LINKS, RuleFiles, rule_files, steps_to
+from portfwd.service.daemon.reading import CachedFiles
+from portfwd.service.daemon.rule_files import MAX_LINKS, RuleFiles, resolved_names, rule_files
 
 
 class RuleFilesTests(SynchronousTestCase):
@@ -22,7 +22,7 @@ class RuleFilesTests(SynchronousTestCase):
 
     def files(self) -> RuleFiles:
         """As they are now."""
-        before = ReadBefore(DiskFiles())
+        before = CachedFiles(DiskFiles())
         before.take(str(self.path))
         return rule_files(str(self.path), before)
 
@@ -108,14 +108,14 @@ class StepsTests(SynchronousTestCase):
         here = str(self.directory)
         return [
             (os.path.relpath(directory, here), step)
-            for directory, step in steps_to(f"{here}/{name}")
+            for directory, step in resolved_names(f"{here}/{name}")
             if directory.startswith(here)
         ]
 
     def test_plain(self) -> None:
         """A way without links, to something that need not be there."""
         self.assertEqual(self.steps("a/b"), [(".", "a"), ("a", "b")])
-        self.assertEqual(next(steps_to("/etc/x")), ("/", "etc"))
+        self.assertEqual(next(resolved_names("/etc/x")), ("/", "etc"))
 
     def test_links(self) -> None:
         """Links lead on, relative, upwards or from the root."""

@@ -70,14 +70,14 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         work.give_up()
 
-    def test_hurry(self) -> None:
+    def test_finish(self) -> None:
         """The rest is done at once, errors too."""
         work = self.work(100)
         done = work.start()
-        work.hurry()
+        work.finish()
         self.assertEqual((self.successResultOf(done), len(self.done)), ("result", 100))
-        work.hurry()
+        work.finish()
         work = self.work(100, error=KeyError("x"))
         done = work.start()
-        work.hurry()
+        work.finish()
         self.failureResultOf(done, KeyError)

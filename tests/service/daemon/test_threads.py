@@ -7,7 +7,7 @@ import threading
 from twisted.internet import selectreactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.service.daemon.threads import wait_for_none
+from portfwd.service.daemon.threads import do_not_join
 
 
 class ThreadTests(SynchronousTestCase):
@@ -16,7 +16,7 @@ class ThreadTests(SynchronousTestCase):
     def test_a_thread_that_does_not_return(self) -> None:
         """The reactor ends although a call in its pool goes on; nor does the thread keep the process."""
         reactor = selectreactor.SelectReactor()
-        wait_for_none(reactor)
+        do_not_join(reactor)
         begun, over = threading.Event(), threading.Event()
         self.addCleanup(over.set)
         threads: list[threading.Thread] = []
@@ -38,4 +38,4 @@ class ThreadTests(SynchronousTestCase):
 
     def test_no_pool(self) -> None:
         """A reactor without threads is fine."""
-        wait_for_none(object())
+        do_not_join(object())
