@@ -312,11 +312,14 @@ class TLSLayer(protocol.Protocol):
 
         A peer that causes such messages and does not read must not use up memory.
         """
-        unsent = self.below.unsent() if isinstance(self.below, PlainTransport) else 0
-        self._unread = self._unread + self.outgoing.pending if unsent else 0
+        self._unread = self._unread + self.outgoing.pending if self._unsent() else 0
         self._flush()
         if self._unread > MAX_UNREAD:
             self._break("TLS: the peer asks for new keys and does not read the answers")
+
+    def _unsent(self) -> int:
+        """Number of bytes that the transport below keeps."""
+        return self.below.unsent() if isinstance(self.below, PlainTransport) else 0
 
     def _flush(self) -> None:
         data = self.outgoing.read()
@@ -348,17 +351,19 @@ class TLSLayer(protocol.Protocol):
 
     def writeConnectionLost(self) -> None:
         """Our end was sent."""
+        self._parting = False
         self._stream.writeConnectionLost()
 
     def writing_failed(self) -> None:
         """
         See `IStreamProtocol`.
 
-        A peer that has sent close_notify and closed resets the connection at our close_notify. That is not an
-        error.
+        A peer may close after its own close_notify, whether that was read or not, without waiting for ours.
+        Ours then fails. That is not an error if all data were written before: the peer's end or its reset,
+        which is read next, tells how it has ended.
         """
         if self._parting:
-            self._stream.writeConnectionLost()
+            self.writeConnectionLost()
         else:
             self._stream.writing_failed()
 
@@ -408,23 +413,21 @@ class TLSLayer(protocol.Protocol):
         self.below.write(data)
 
     def _say_goodbye(self) -> None:
-        tls = self._tls
-        if not self._end_sent and self._open and tls is not None and self._broken is None:
+        tls, end_sent = self._tls, self._end_sent
+        self._end_sent = True
+        if not end_sent and self._open and tls is not None and self._broken is None:
             try:
                 tls.unwrap()
             except ssl.SSLError:
                 pass  # it waits for the peer's close_notify, but ours is written
             self._flush()
-        self._end_sent = True
 
     def loseWriteConnection(self) -> None:
         """End this direction with ``close_notify``, and a FIN if the transport below supports half-close."""
+        self._parting = not self._unsent()
         self._say_goodbye()
-        self._parting = self._peer_ended
-        goes_out_alone = send_end(self.below)
-        self._parting = False
-        if not goes_out_alone:
-            self._stream.writeConnectionLost()
+        if not send_end(self.below):
+            self.writeConnectionLost()
 
     def loseConnection(self) -> None:
         """Close after the kept bytes are written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import trustme
@@ -32,11 +33,13 @@ from portfwd.streams.transports.transport import TransportStream
 from tests.streams.conformance import TCP, Owner, StreamConformance, Unix, pattern
 from tests.streams.far_ends import (
     FarEnd,
+    Pair,
     open_descriptors,
     settled,
     tcp_sockets,
     turn,
     turns,
+    unix_sockets,
     unread_bytes,
     until,
 )
@@ -441,6 +444,8 @@ class TLSTests(unittest.TestCase):
     """The stream over TLS over a plain transport: ``client`` is plain, ``upstream`` speaks TLS."""
 
     timeout = 20
+    #: Makes the sockets that TLS is over.
+    sockets: Callable[..., Pair] = staticmethod(tcp_sockets)
 
     async def make(self, name: str = "upstream.test", linger: float = 5.0) -> None:
         """A plain stream and a TLS stream, joined, with the handshake behind them if `name` is right."""
@@ -457,7 +462,7 @@ class TLSTests(unittest.TestCase):
         self.of_right.opened = self.opened.append  # type: ignore[method-assign]
         self.left = maker.plain(near, None, 16384)
         self.left.own(self.of_left)
-        near, far = tcp_sockets(size=65536)
+        near, far = self.sockets(size=65536)
         self.upstream = SecureEnd(far, certified.server.getContext())
         self.right = maker.tls_client(near, None, 16384, certified.client(name), self.of_right, linger)
         self.addCleanup(self._finish, poller)
@@ -545,6 +550,51 @@ class TLSTests(unittest.TestCase):
         await self.of_right.hears("end sent")
         self.assertEqual(self.of_right.told, ["ended", "end sent"])
 
+    async def leave(self, *, unread: bool, notify: bool = True) -> None:
+        """The peer closes at once, and its end or reset was not read yet."""
+        if unread:
+            await self.client.send(b"unread")
+            await until(lambda: unread_bytes(self.upstream.wire.socket) > 0)
+        if notify:
+            self.upstream.tls.shutdown()
+            self.upstream.wire.socket.send(self.upstream.tls.bio_read(1 << 16))
+        self.upstream.wire.close()
+
+    async def test_our_end_crosses_theirs(self) -> None:
+        """A peer says ``close_notify`` and closes before ours is out. Ours fails, and theirs is read next."""
+        await self.relaying()
+        await self.leave(unread=False)
+        self.right.end()
+        await self.of_right.hears("ended")
+        self.assertEqual(self.of_right.told[:2], ["end sent", "ended"])
+
+    async def test_our_end_crosses_theirs_and_a_reset(self) -> None:
+        """It left bytes unread, so its kernel resets the connection: with TCP, and with unix sockets too."""
+        await self.relaying()
+        await self.leave(unread=True)
+        self.right.end()
+        await self.of_right.hears("ended")
+        self.assertEqual(self.of_right.told[:2], ["end sent", "ended"])
+
+    async def test_our_end_crosses_a_reset(self) -> None:
+        """A peer that closes with unread bytes and without ``close_notify`` has reset the connection."""
+        await self.relaying()
+        await self.leave(unread=True, notify=False)
+        self.right.end()
+        await self.of_right.hears("lost")
+        self.assertEqual(self.of_right.told, ["end sent", "lost reset"])
+
+    async def test_data_to_one_who_is_gone(self) -> None:
+        """Data that cannot be written are an error, although the peer has ended in order."""
+        await self.relaying()
+        await self.leave(unread=True)
+        self.right.write(b"more")
+        self.right.write(b"and more")
+        self.right.end()
+        await self.of_right.hears("ended")
+        self.assertIn("writing failed", self.of_right.told)
+        self.assertNotIn("end sent", self.of_right.told)
+
     async def test_behind_a_close_notify(self) -> None:
         """What comes behind the peer's ``close_notify`` is ignored (RFC 8446 section 6.1)."""
         await self.relaying()
@@ -569,6 +619,8 @@ class TLSTests(unittest.TestCase):
     async def test_reset(self) -> None:
         """A reset of the connection below is told as one, with the system's word for it."""
         await self.relaying()
+        await self.client.send(b"unread")  # without it a unix socket cannot reset
+        await until(lambda: unread_bytes(self.upstream.wire.socket) > 0)
         self.upstream.wire.reset()
         await self.of_right.hears("lost")
         self.assertEqual(self.of_right.told[-1], "lost reset")
@@ -642,3 +694,9 @@ class TLSTests(unittest.TestCase):
         await self.upstream.wire.send(b"SSH-2.0-OpenSSH_9.2 what is this?\r\n")
         await self.of_right.hears("lost")
         self.assertIn("TLS handshake: the peer does not speak TLS", self.of_right.detail)
+
+
+class UnixTLSTests(TLSTests):
+    """The same over unix sockets."""
+
+    sockets = staticmethod(unix_sockets)
