@@ -1,1 +1,1 @@
-"""Where a session may go: names, connections."""
+"""Targets and how they are reached: pools, balancing, health, checks, names and connects."""

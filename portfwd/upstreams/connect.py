@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.upstreams.test_connect -*-
 """
-One attempt to reach one address: socket, connect, wait, hand over.
+One attempt to connect to one address.
 
-`SocketAttempt` makes a plain connected socket; `EndpointAttempt` asks a Twisted
-endpoint for a stream. Both are started once, tell their owner one outcome, and can
-be cancelled until then. Errors come out as `DialError`s.
+`SocketAttempt` makes a connected socket. `EndpointAttempt` connects a Twisted endpoint and makes a stream.
+Both are started once, report one outcome to their owner, and can be cancelled before. Errors are reported as
+`DialError`.
 """
 
 from __future__ import annotations
@@ -64,44 +64,44 @@ from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.timeout_queue import TimeoutQueue
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
-#: A connect failed, or was refused so fast that nothing else was seen: EPOLLHUP | EPOLLERR.
+#: Events of a connect that failed: EPOLLHUP | EPOLLERR.
 _FAILURE: Final = 0x18
 
-#: Seconds between tries while a unix listener's queue is full: the kernel
-#: answers EAGAIN there and offers nothing to wait for.
+#: Seconds between tries while the backlog of a unix listener is full. The kernel returns EAGAIN then, and
+#: provides no event for a free slot.
 UNIX_RETRY: Final = 0.01
 
 
 class AttemptOwner(Protocol):
-    """Who is told the outcome of an attempt: exactly one of these, once."""
+    """Receives the outcome of an attempt: exactly one of these methods is called, once."""
 
     def connected(self, attempt: Attempt, result: socket.socket | TransportStream | DatagramStream) -> None:
-        """The upstream answered."""
+        """The attempt succeeded."""
 
     def failed(self, attempt: Attempt, problem: DialError) -> None:
-        """It did not."""
+        """The attempt failed."""
 
 
 class Attempt(Protocol):
     """
-    One try.
+    One attempt to connect.
 
-    :ivar address: where it goes, if that is known.
-    :ivar seen: what the poller has told of the connected socket, if it watches it already.
+    :ivar address: the address of the upstream; None if it is not known.
+    :ivar seen: events that the poller has reported for the socket; None if the poller does not watch it.
     """
 
     address: Address | None
     seen: int | None
 
     def start(self) -> None:
-        """Begin. The outcome may come before this returns."""
+        """Begin. The outcome may be reported before this returns."""
 
     def cancel(self) -> None:
-        """Stop, silently."""
+        """Stop without an outcome."""
 
 
 def dial_error(problem: OSError, where: object) -> DialError:
-    """What an `OSError` of ``socket``, ``bind`` or ``connect`` means for the dial."""
+    """Convert an `OSError` of ``socket``, ``bind`` or ``connect`` to a `DialError`."""
     code = problem.errno or 0
     text = f"{where}: {problem.strerror or problem}"
     if code in EXHAUSTED or code == errno.EADDRNOTAVAIL:
@@ -116,9 +116,9 @@ def dial_error(problem: OSError, where: object) -> DialError:
 @implementer(IWriteDescriptor)
 class SocketAttempt:
     """
-    A non-blocking connect; its result is the connected socket, set up as `options` say.
+    A non-blocking connect. Its result is the connected socket, configured by `options`.
 
-    :ivar begun: told of the socket when it has an address of its own and the outcome is still to come.
+    :ivar begun: called with the socket when it has a local address, before the outcome is reported.
     """
 
     def __init__(
@@ -134,14 +134,14 @@ class SocketAttempt:
         clock: IReactorTime | None = None,
     ) -> None:
         """
-        :param owner: None for a subclass that does with the outcome what it likes.
-        :param timeouts: waits for `timeout`, with others; None for a delayed call of its own.
-        :param clock: has delayed calls; None: the reactor.
-        :param settings: `upstream_settings` of the options, for who has them at hand.
-        :param address: a literal and port, or a unix name.
+        :param address: an IP address and port, or a unix socket.
         :param timeout: seconds.
-        :param poller: waits for the outcome instead of the reactor, and goes on watching a
-            socket that is connected (`seen`), so that its stream need not begin to.
+        :param owner: receives the outcome; None for a subclass that overrides the methods for it.
+        :param poller: waits for the outcome instead of the reactor. It continues to watch a connected socket
+            (`seen`), so its stream need not register it.
+        :param settings: `upstream_settings` of the options; None to compute them.
+        :param timeouts: a queue of waits of `timeout` seconds; None for a delayed call.
+        :param clock: makes delayed calls; None for the reactor.
         """
         self.seen: int | None = None
         self.begun: Callable[[socket.socket], None] | None = None
@@ -196,11 +196,11 @@ class SocketAttempt:
     def _connect(self, sock: socket.socket) -> None:
         target = self._target
         try:
-            # Its answer is nearly always that it goes on: a number costs less than an exception.
+            # The result is EINPROGRESS nearly always: an error number costs less than an exception.
             code = sock.connect_ex(
                 target.sockaddr if isinstance(target, UnixAddress) else sockaddr_of(target.host, target.port)
             )
-        except OSError as problem:  # an address that the kernel was not even asked for
+        except OSError as problem:  # Python refuses the address before the system call
             self._finish_failed(dial_error(problem, target))
             return
         if self.begun is not None and code in (0, errno.EINPROGRESS):
@@ -210,7 +210,7 @@ class SocketAttempt:
         elif not code:
             self._finish_connected()
         elif code == errno.EAGAIN and isinstance(target, UnixAddress):
-            # The queue of a unix listener is full.
+            # The backlog of the unix listener is full.
             self._retry = self._clock.callLater(UNIX_RETRY, self._connect_again, sock)
         else:
             self._finish_failed(dial_error(OSError(code, os.strerror(code)), target))
@@ -230,7 +230,7 @@ class SocketAttempt:
             self.seen = 0
 
     def ready(self, events: int) -> None:
-        """The poller saw an edge; registering is one, so it need not be the outcome."""
+        """The poller reports events. Registering reports some too, so this need not be the outcome."""
         self.seen = (self.seen or 0) | events
         if events & _FAILURE:
             self.doWrite()
@@ -238,7 +238,7 @@ class SocketAttempt:
             self._finish_connected()
 
     def failed(self, failure: Failure) -> None:
-        """Our own code failed when the outcome came."""
+        """Processing the outcome raised an exception."""
         self._finish_failed(ConnectFailed(f"{self._target}: {failure.getErrorMessage()}"))
 
     def fileno(self) -> int:
@@ -249,7 +249,7 @@ class SocketAttempt:
         """
         The connect has an outcome.
 
-        :param hung: whatever it is, it is no connection.
+        :param hung: the reactor reported a hang-up, so the connect has failed or was abandoned.
         """
         if self._socket is None:
             return
@@ -257,14 +257,14 @@ class SocketAttempt:
         if code:
             self._finish_failed(dial_error(OSError(code, os.strerror(code)), self._target))
         elif hung and not has_hung_up(self._socket):
-            self._reactor.addWriter(self)  # it was another one's hang-up
+            self._reactor.addWriter(self)  # the hang-up was of an earlier socket with this descriptor
         elif hung:
             self._finish_failed(ConnectFailed(f"{self._target}: given up"))
         else:
             self._finish_connected()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw a hang-up, which is how poll(2) tells of a refusal, or gives everything up."""
+        """The reactor reports a hang-up, which poll(2) also does for a refusal, or the reactor stops."""
         self.doWrite(hung=True)
 
     def logPrefix(self) -> str:
@@ -277,7 +277,7 @@ class SocketAttempt:
     def _release(self) -> socket.socket | None:
         sock, self._socket = self._socket, None
         if sock is not None and self._poller is None:
-            self._socket = sock  # removeWriter asks for the number
+            self._socket = sock  # removeWriter calls fileno
             self._reactor.removeWriter(self)
             self._socket = None
         if self._timeouts is not None:
@@ -308,7 +308,7 @@ class SocketAttempt:
             self._owner.failed(self, problem)
 
     def _close(self, sock: socket.socket) -> None:
-        # It may be connected by now: a FIN would tell of a client that came and had nothing to say.
+        # It may be connected already. A FIN would look like a client that ended without sending anything.
         with contextlib.suppress(OSError):
             reset_on_close(sock)
         if self._poller is None:
@@ -324,7 +324,7 @@ class SocketAttempt:
 
 
 def from_twisted_address(address: IAddress | None) -> Address | None:
-    """A Twisted address as ours; None for kinds that have no counterpart."""
+    """Convert a Twisted address; None for kinds that have no equivalent."""
     if isinstance(address, IPv6Address) and address.scopeID:
         return InetAddress(literal_of((address.host, 0, 0, address.scopeID)), address.port)
     if isinstance(address, (IPv4Address, IPv6Address)):
@@ -335,9 +335,9 @@ def from_twisted_address(address: IAddress | None) -> Address | None:
     return None
 
 
-class _One(Factory):
+class _OneProtocol(Factory):
     """
-    Makes what it is given, or nothing.
+    Returns a given protocol.
 
     :ivar made: the protocol; None to have the connection closed.
     """
@@ -366,9 +366,9 @@ class EndpointAttempt:
         stream: TransportStream | None = None,
     ) -> None:
         """
-        :param name: the endpoint as the file writes it, for messages.
+        :param name: the endpoint as written in the file, for messages.
         :param timeout: seconds.
-        :param stream: what is to be connected; None for a plain one.
+        :param stream: the stream to connect; None for a plain one.
         """
         self.address: Address | None = None
         self.seen: int | None = None
@@ -382,13 +382,13 @@ class EndpointAttempt:
         self._is_over = False
         self._timer: IDelayedCall | None = None
         self._stream = TransportStream(clock, options.buffer) if stream is None else stream
-        self._factory = _One(self._stream)
+        self._factory = _OneProtocol(self._stream)
         self._log = Logger()
 
     def start(self) -> None:
         """Connect the endpoint."""
         self._timer = self._clock.callLater(self._timeout, self._timed_out)
-        # Another library's code, which may raise as well as fail.
+        # Code of another library may raise instead of returning a failed Deferred.
         self._connecting = connecting = maybeDeferred(self._endpoint.connect, self._factory)
         connecting.addCallbacks(self._connected, self._failed)
         connecting.addErrback(self._broke)
@@ -396,15 +396,15 @@ class EndpointAttempt:
     def _over(self) -> None:
         self._connecting = None
         self._is_over = True
-        # An endpoint that goes on after it was cancelled gets none, and closes its connection. And Twisted's
-        # factories and connectors know each other: what they keep waits for the garbage collector.
+        # If the endpoint continues after it was cancelled, it gets no protocol and closes its connection.
+        # This also breaks a cycle: Twisted's factories and connectors refer to each other.
         self._factory.made = None
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
     def _connected(self, _protocol: object) -> None:
         stream = self._stream
-        if self._is_over:  # an endpoint that answers a cancel with success
+        if self._is_over:  # the endpoint succeeded although it was cancelled
             stream.abort()
             return
         self._over()
@@ -415,13 +415,13 @@ class EndpointAttempt:
         self._owner.connected(self, stream)
 
     def _failed(self, failure: Failure) -> None:
-        # Endpoints say in several ways that they were cancelled; it was us, and we know.
+        # Cancelled endpoints fail with various errors. These are not reported.
         if not self._is_over:
             self._over()
             self._owner.failed(self, self._translate(failure))
 
     def _broke(self, failure: Failure) -> None:
-        # Our own code failed after the connection came: the stream must not be left behind.
+        # `_connected` raised an exception: close the stream.
         log_failure(self._log, "connecting {name} failed", failure, name=self._name)
         self._stream.abort()
 
@@ -451,5 +451,5 @@ class EndpointAttempt:
             connecting.cancel()
 
     def cancel(self) -> None:
-        """Give the connection up."""
+        """Stop the attempt."""
         self._stop()

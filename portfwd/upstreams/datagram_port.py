@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.test_datagram_port -*-
-"""A connected datagram port of Twisted's: an upstream's, where nothing watches sockets of ours."""
+"""A connected datagram port of Twisted to an upstream, for platforms without portfwd's own sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
 from portfwd.values import Address, InetAddress, UnixAddress
 
-#: What an error of a connected port most likely means; Twisted does not hand it on.
+#: The most likely cause of an error of a connected port; Twisted does not report the cause.
 REFUSED: Final = "Connection refused"
 
 
@@ -26,11 +26,11 @@ class ConnectedPort(DatagramProtocol):
     """
     Carries the datagrams of a port.
 
-    :ivar address: the peer's.
-    :ivar local: our own.
-    :ivar is_open: it was not closed yet.
-    :ivar taker: who takes what comes.
-    :ivar refused: told when nobody is there; decides what becomes of the taker.
+    :ivar address: the peer's address.
+    :ivar local: the local address.
+    :ivar is_open: whether the port was not closed yet.
+    :ivar taker: receives the datagrams.
+    :ivar refused: called if the peer's port is closed; it decides whether the taker ends.
     """
 
     noisy = False
@@ -51,11 +51,11 @@ class ConnectedPort(DatagramProtocol):
         return f"<ConnectedPort to {self.address} {'open' if self.is_open else 'closed'}>"
 
     def carry(self, taker: Taker) -> None:
-        """Tell `taker` of what comes."""
+        """Pass received datagrams to `taker`."""
         self.taker = taker
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
-        """One whole datagram."""
+        """A datagram was received."""
         if self.is_open and self.taker is not None:
             self.taker.received(datagram)
 
@@ -68,13 +68,13 @@ class ConnectedPort(DatagramProtocol):
         self.refused(self, REFUSED)
 
     def stopProtocol(self) -> None:
-        """The port is gone: asked to, or by an error, which an epoll reactor takes for its end."""
+        """The port was closed, by us or after an error: an epoll reactor closes the port then."""
         if self.is_open:
             self.is_open = False
             self._refused()
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram, unless it is refused."""
+        """Send one datagram; return whether the kernel accepted it."""
         try:
             self._port.write(data)
         except (OSError, MessageLengthError):
@@ -93,14 +93,14 @@ Reach = Callable[[UpstreamCarrier], DatagramStream | TransportStream]
 
 
 class PortAttempt:
-    """An attempt whose outcome comes before `start` returns."""
+    """An attempt whose outcome is reported before `start` returns."""
 
     def __init__(
         self, reactor: Any, address: Address, options: Options, owner: AttemptOwner, reach: Reach
     ) -> None:
         """
-        :param address: a literal and port.
-        :param reach: makes the stream of a carrier.
+        :param address: an IP address and port.
+        :param reach: makes a stream for a carrier.
         """
         self.seen: int | None = None
         self.address: Address | None = address
@@ -142,4 +142,4 @@ class PortAttempt:
         return carrier
 
     def cancel(self) -> None:
-        """There is nothing to stop: it is over when `start` returns."""
+        """Do nothing: the attempt is over when `start` returns."""

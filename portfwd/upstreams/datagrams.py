@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.upstreams.test_datagrams -*-
 """
-One attempt to reach one address with datagrams: a connected socket, at once.
+One attempt to make a datagram socket that is connected to one address.
 
-Connecting a datagram socket sends nothing; it finds a route and lets nobody else's datagrams in. Whether
-somebody is there shows only later, if at all.
+Connecting a datagram socket sends nothing. It finds a route, and the kernel then drops datagrams of other
+senders. Whether the upstream exists is known later, if at all.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from portfwd.rules.model import Options
 from portfwd.upstreams.connect import AttemptOwner, dial_error
 from portfwd.values import Address, UnixAddress
 
-#: Bound to this, a unix socket gets an abstract name from Linux (unix(7), autobind) that answers can go to.
+#: Linux gives a unix socket that is bound to this name an abstract one (unix(7), autobind), so that it can
+#: receive answers.
 _ANY_NAME: Final = ""
 
 
 class DatagramAttempt:
     """
-    A connect whose outcome comes before `start` returns.
+    A connect whose outcome is reported before `start` returns.
 
-    :ivar begun: told of the socket before the outcome is.
+    :ivar begun: called with the socket before the outcome is reported.
     """
 
     def __init__(self, address: Address, options: Options, owner: AttemptOwner) -> None:
-        """:param address: a literal and port, or a unix name."""
+        """:param address: an IP address and port, or a unix socket."""
         self.seen: int | None = None
         self.address: Address | None = address
         self.begun: Callable[[socket.socket], None] | None = None
@@ -53,14 +54,15 @@ class DatagramAttempt:
             self._owner.connected(self, sock)
 
     def cancel(self) -> None:
-        """There is nothing to stop: it is over when `start` returns."""
+        """Do nothing: the attempt is over when `start` returns."""
 
 
 def connect_datagrams(target: Address, options: Options) -> socket.socket:
     """
-    A connected, non-blocking socket for datagrams to `target`, a literal and port or a unix name.
+    Make a connected, non-blocking datagram socket to `target`, an IP address and port or a unix socket.
 
-    :raises OSError: there is no way, no descriptor, or the source address is not ours.
+    :raises OSError: there is no route or no free descriptor, or this machine does not have the source
+        address.
     """
     if isinstance(target, UnixAddress):
         sock = datagram_socket(socket.AF_UNIX)

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.upstreams.test_health -*-
 """
-Whether one target is fit for sessions: observations and the time in, a state and its cause out.
+The health of one target: computes its state and the cause from observations.
 
-What is observed are the outcomes of sessions' dials (passive health) and the verdicts of checks (active
-health); both form one state. The state belongs to an address, so it is the same for all rules that have this
-target with the same checks, and survives reloads. What an operator orders for one rule is added by
-`portfwd.upstreams.pool`. It runs no check and starts no timer.
+Observations are the outcomes of sessions' dials (passive health) and the verdicts of checks (active health).
+Both form one state. The state belongs to an address, so all rules that have this target with the same checks
+share it, and it survives reloads. `portfwd.upstreams.pool` adds the orders of operators, which are for one
+rule. This module runs no checks and starts no timers.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from attrs import define, frozen
 
 from portfwd.values import counted
 
-#: Seconds of the longest ejection.
+#: Maximum length of an ejection, seconds.
 MAX_EJECTION: Final = 300.0
-#: The part of its weight that a target begins slow start with.
+#: The fraction of its weight with which a target begins slow start.
 FIRST_SHARE: Final = 0.1
 
 
 class TargetState(enum.Enum):
     """
-    What may be done with a target.
+    The state of a target.
 
-    ``STARTING`` is up, after a recovery, with a share that grows during ``slowstart``. ``DRAIN`` gets no new
-    sessions but those of clients that ``stick=`` to it.
+    ``STARTING``: up after a recovery, with a weight that grows during ``slowstart``. ``DRAIN``: gets new
+    sessions only from clients that ``stick=`` to it.
     """
 
     UP = "up"
@@ -46,7 +46,7 @@ class Verdict:
     :ivar passed: whether the target is fit for sessions.
     :ivar cause: the reason in a few words, for the log.
     :ivar drain: whether the target asks for no new sessions.
-    :ivar share: the part of its weight that the target asks for, 0 or more; None: it does not ask.
+    :ivar share: the fraction of its weight that the target asks for, 0 or more; None if it does not ask.
     """
 
     passed: bool
@@ -57,7 +57,7 @@ class Verdict:
 
 @frozen
 class StateChange:
-    """One change of state. :ivar after: never `TargetState.STARTING`: slow start is a matter of the rule."""
+    """One change of state. :ivar after: never `TargetState.STARTING`, because slow start is set by rule."""
 
     before: TargetState
     after: TargetState
@@ -75,12 +75,12 @@ class Ejection:
 @define
 class CheckState:
     """
-    What one check has said so far.
+    The state of one check.
 
-    :ivar passing: what counts; None before the first verdict.
-    :ivar run: verdicts in a row that differ from `passing`.
-    :ivar verdict: the last one.
-    :ivar seconds: how long the last check took; None before the first.
+    :ivar passing: the effective result; None before the first verdict.
+    :ivar run: number of consecutive verdicts that differ from `passing`.
+    :ivar verdict: the last verdict.
+    :ivar seconds: duration of the last check; None before the first one.
     """
 
     passing: bool | None = None
@@ -90,11 +90,11 @@ class CheckState:
 
     @property
     def undecided(self) -> bool:
-        """Whether the last verdicts differ from what counts, or there is none yet."""
+        """Whether the last verdicts differ from `passing`, or there is none yet."""
         return self.passing is None or self.run > 0
 
     def tell(self, verdict: Verdict, rise: int, fall: int) -> None:
-        """Count one verdict; the first one counts at once."""
+        """Count one verdict; the first one takes effect at once."""
         self.verdict = verdict
         if self.passing is None:
             self.passing = verdict.passed
@@ -110,17 +110,17 @@ class Health:
     """
     The health of one address.
 
-    :ivar label: the target as messages name it.
+    :ivar label: the name of the target in messages.
     :ivar state: up, drain or down; the methods that change it return the change.
-    :ivar cause: why it is so.
-    :ivar since: when it became so; None: it has always been.
-    :ivar recovered_at: when it became fit again after it was down; None: it never was.
-    :ivar checks: by the identity of the check.
-    :ivar changes: how many there were.
+    :ivar cause: the cause of the state.
+    :ivar since: time of the last change; None if there was none.
+    :ivar recovered_at: time at which the target last ceased to be down; None if it never was down.
+    :ivar checks: states of the checks, by identity of the check.
+    :ivar changes: number of changes of the state.
     """
 
     def __init__(self, label: str, checks: Iterable[str] = ()) -> None:
-        """:param checks: identities of the checks that decide about it."""
+        """:param checks: identities of the checks that determine the state."""
         self.label = label
         self.checks = {identity: CheckState() for identity in checks}
         self.state = TargetState.UP
@@ -140,7 +140,7 @@ class Health:
         return f"<Health {self.label} {self.state.value}{cause}>"
 
     def inherit(self, other: Health) -> None:
-        """Begin as `other` is: the same address, of which other checks decide."""
+        """Begin with the state of `other`, which is the same address with other checks."""
         for identity in self.checks.keys() & other.checks.keys():
             self.checks[identity] = other.checks[identity]
         for name in (
@@ -150,7 +150,7 @@ class Health:
         self.state, self.cause = self._judge()
         self.since = other.since if self.state is other.state else None
 
-    # What is observed
+    # Observations
 
     def dial_failed(self, now: float, cause: str, ejection: Ejection) -> StateChange | None:
         """A session could not reach the target: an error, a failed TLS handshake, or no answer in time."""
@@ -176,15 +176,15 @@ class Health:
         if self.is_ejected:
             return self._readmit(now, "a dial succeeded")
         if now >= self._ejected_until + self._length:
-            # It has been well for as long as it was ejected: the next ejection is a first one again.
+            # It has worked for as long as it was ejected: the next ejection has the shortest length again.
             self._ejections, self._ejected_until = 0, None
         return None
 
     def is_told_again(self, identity: str, verdict: Verdict, seconds: float) -> bool:
         """
-        Whether one check says for sure what it has said before, which has been counted then.
+        Whether the verdict of a check changes nothing, because it is the previous one and is effective.
 
-        :param seconds: how long it took.
+        :param seconds: duration of the check.
         """
         check = self.checks[identity]
         check.seconds = seconds
@@ -194,10 +194,10 @@ class Health:
         self, identity: str, verdict: Verdict, now: float, seconds: float, rise: int = 2, fall: int = 3
     ) -> StateChange | None:
         """
-        One check has a verdict.
+        A check has a verdict.
 
-        :param seconds: how long it took.
-        :param rise, fall: verdicts in a row that make it count.
+        :param seconds: duration of the check.
+        :param rise, fall: number of consecutive verdicts that take effect.
         """
         check = self.checks[identity]
         check.seconds = seconds
@@ -206,32 +206,32 @@ class Health:
             return self._readmit(now, verdict.cause or "a check passed")
         return self._decide(now)
 
-    # What follows
+    # Results
 
     @property
     def is_ejected(self) -> bool:
-        """Whether failed dials keep sessions away."""
+        """Whether the target is down because of failed dials."""
         return bool(self._dial_cause)
 
     @property
     def is_checked_down(self) -> bool:
-        """Whether a check keeps sessions away."""
+        """Whether the target is down because of a check."""
         return any(one.passing is False for one in self.checks.values())
 
     @property
     def trial_at(self) -> float | None:
-        """From when on one session may try it, although it is ejected; None: a check decides about that."""
+        """The time from which one session may try the ejected target; None if a check decides about it."""
         if not self.is_ejected or self.checks:
             return None
         return max(self._ejected_until or 0.0, self._trial_until)
 
     def try_it(self, now: float, seconds: float) -> None:
-        """A session tries the ejected target; for `seconds`, or until its outcome, no other one does."""
+        """A session tries the ejected target. No other one may for `seconds` or until the outcome."""
         self._trial_until = now + seconds
 
     @property
     def share(self) -> float:
-        """The part of its weight that its checks let it have."""
+        """The fraction of its weight that the checks allow."""
         shares = [one.verdict.share for one in self.checks.values() if one.verdict.share is not None]
         return min(shares, default=1.0)
 
@@ -267,7 +267,7 @@ class Health:
 
 
 def slow_share(recovered_at: float | None, slowstart: float | None, now: float) -> float:
-    """The part of its weight that a target has in slow start: `FIRST_SHARE` to 1."""
+    """The fraction of its weight that a target has in slow start: `FIRST_SHARE` to 1."""
     if recovered_at is None or not slowstart or now >= recovered_at + slowstart:
         return 1.0
     return FIRST_SHARE + (1 - FIRST_SHARE) * max(0.0, now - recovered_at) / slowstart

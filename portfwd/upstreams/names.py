@@ -1,16 +1,16 @@
 # -*- test-case-name: tests.upstreams.test_names -*-
 """
-Names of targets: looked up off the reactor's thread, and remembered.
+The addresses of target names: looked up without blocking the reactor, and cached.
 
-One look-up at a time runs for a name, however many sessions wait for it. An answer holds for the
-``dns-refresh`` of whoever asks; when a later look-up fails, the last good answer stays and the next look-up
-comes after `RETRY`. When every address of an answer has failed, the name is looked up again at once, at most
+At most one look-up runs for a name, for any number of waiting sessions. An answer is valid for the
+``dns-refresh`` of the rule that asks. If a later look-up fails, the last good answer is used and the next
+look-up is made after `RETRY`. If all addresses of an answer have failed, the name is looked up again, at most
 once in `ASK_AGAIN`.
 
-Names that the rules file writes and names that clients choose use two objects of this class, so that clients
-can neither evict the operator's names nor occupy their look-ups. Literals never get here.
+Names in the rules file and names chosen by clients use two separate caches, so clients can neither evict the
+operator's names nor delay their look-ups. IP addresses are not looked up.
 
-RFC 8305 section 4: addresses come out with the families interleaved, IPv6 first.
+RFC 8305 section 4: the address families alternate in an answer, IPv6 first.
 """
 
 from __future__ import annotations
@@ -26,37 +26,38 @@ from twisted.logger import Logger
 from portfwd.kernel.failures import log_failure
 from portfwd.limits.look_ups import NOBODY, Asker, LookUpLimits
 
-#: Seconds after which a name whose look-up failed is asked for again, while
-#: its last good answer is in use: a resolver that is down is not hammered.
+#: Seconds between look-ups of a name that fail while its last good answer is in use, so that a resolver that
+#: is down is not flooded.
 RETRY: Final = 5.0
 
-#: Seconds between two look-ups of a name whose every address has failed. An answer that is younger is as good
-#: as a new one; an upstream that is down makes one look-up a second, not one for each client.
+#: Minimum seconds between two look-ups of a name whose addresses have all failed. A target that is down then
+#: causes one look-up a second, not one for each client.
 ASK_AGAIN: Final = 1.0
 
-#: Seconds after which one look-up is given up. The system's resolver cannot be
-#: interrupted (glibc's own default is 5 s a try, 2 tries), but the sessions can go on.
+#: Maximum seconds that sessions wait for a look-up. The system's resolver cannot be interrupted; glibc's
+#: default is 2 tries of 5 s.
 LOOK_UP_LIMIT: Final = 12.0
 
-#: Names that are remembered; beyond it the one asked for longest ago goes.
+#: Maximum number of cached names; the least recently used one is removed.
 MAX_NAMES: Final = 10_000
 
 Answer = Callable[[Sequence[str]], None]
 
 
 class Resolver(Protocol):
-    """Looks names up, without blocking."""
+    """Looks names up without blocking."""
 
     def look_up(self, host: str, done: Answer) -> Callable[[], None]:
         """
-        Call `done` once, with the literals of `host`; an empty sequence means that there are none.
+        Call `done` once with the IP addresses of `host`; the sequence is empty if there are none.
 
-        :returns: gives the look-up up: `done` is not called after it. It may be called at any time.
+        :returns: a function that cancels the look-up, so that `done` is not called afterwards. It may be
+            called at any time.
         """
 
 
 def interleave(addresses: Sequence[str]) -> tuple[str, ...]:
-    """Order literals for Happy Eyeballs: IPv6 and IPv4 in turn, each in its given order, no repeats."""
+    """Order addresses for Happy Eyeballs: IPv6 and IPv4 alternate, in their given order, without repeats."""
     unique = list(dict.fromkeys(addresses))
     six = [host for host in unique if ":" in host]
     four = [host for host in unique if ":" not in host]
@@ -65,7 +66,7 @@ def interleave(addresses: Sequence[str]) -> tuple[str, ...]:
 
 @define(eq=False)
 class _LookUp:
-    """One look-up under way. :ivar give_up: None until the resolver has returned."""
+    """One pending look-up. :ivar give_up: cancels it; None until `Resolver.look_up` has returned."""
 
     asker: Asker
     limit: IDelayedCall | None = None
@@ -75,11 +76,11 @@ class _LookUp:
 @define(eq=False)
 class _Name:
     """
-    What is known of one name; times are the clock's.
+    The cache entry of one name; times are the clock's.
 
-    :ivar answered_at: when its addresses came.
-    :ivar failed_at: when a look-up failed while there were addresses.
-    :ivar begun_at: when the last look-up began.
+    :ivar answered_at: time of the last good answer.
+    :ivar failed_at: time of the last look-up that failed while there were addresses.
+    :ivar begun_at: time at which the last look-up began.
     """
 
     addresses: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class _Name:
     look_up: _LookUp | None = None
 
     def is_fresh(self, refresh: float, now: float) -> bool:
-        """Whether no look-up is due for somebody who takes answers of `refresh` seconds."""
+        """Whether no look-up is due, if answers are valid for `refresh` seconds."""
         return _within(self.answered_at, refresh, now) or _within(self.failed_at, RETRY, now)
 
 
@@ -102,8 +103,8 @@ class Names:
     """
     The addresses of names.
 
-    :ivar look_ups: how many times the resolver was asked.
-    :ivar failures: how many of them gave nothing.
+    :ivar look_ups: number of look-ups.
+    :ivar failures: number of look-ups without an address.
     """
 
     def __init__(
@@ -114,9 +115,9 @@ class Names:
         bounds: LookUpLimits | None = None,
     ) -> None:
         """
-        :param limit: how many names are remembered.
-        :param bounds: how many look-ups may be under way; None for names that the operator wrote. With
-            bounds, a look-up that nobody waits for any more is given up.
+        :param limit: maximum number of cached names.
+        :param bounds: limits of pending look-ups; None for names in the rules file. With bounds, a look-up
+            for which no session waits is cancelled.
         """
         self._limit = limit
         self.resolver = resolver
@@ -141,16 +142,16 @@ class Names:
         asker: Asker = NOBODY,
     ) -> str:
         """
-        Call `answer` with the literals of `host`, at once where they are known.
+        Call `answer` with the IP addresses of `host`, before this returns if they are cached.
 
-        An empty sequence says that there is no answer and never was a good one.
+        The sequence is empty if there is no answer and never was a good one.
 
-        :param refresh: seconds for which an answer is good enough.
+        :param refresh: seconds for which an answer is valid.
         :param who: identifies this question for `forget`.
-        :param failed: an earlier answer, none of whose addresses could be reached: a newer one is asked for.
-            If there is none, the answer is the same addresses again.
-        :param asker: whose limits this look-up counts against.
-        :returns: why the name is not looked up, and then `answer` is not called; else an empty string.
+        :param failed: an earlier answer, none of whose addresses could be reached. A newer answer is
+            requested; if there is none, the answer has the same addresses.
+        :param asker: the limits against which this look-up counts.
+        :returns: why the name is not looked up, in which case `answer` is not called; else an empty string.
         """
         name = self._names.pop(host, None)
         if name is None:
@@ -165,7 +166,7 @@ class Names:
                 answer(name.addresses)
                 return ""
         elif name.addresses:
-            # A stale answer is used too; the look-up is for those who come later.
+            # An expired answer is used too; the look-up is for later questions.
             if name.look_up is None and not name.is_fresh(refresh, now):
                 self._look_up(host, name, asker)
             answer(name.addresses)
@@ -178,12 +179,12 @@ class Names:
         return refused
 
     def known(self, host: str) -> Sequence[str]:
-        """The last good literals of `host`; none if there are none. Nothing is looked up."""
+        """Return the last good answer for `host`, or an empty one. Nothing is looked up."""
         name = self._names.get(host)
         return () if name is None else name.addresses
 
     def doubt(self, host: str) -> None:
-        """The known addresses of `host` could not be reached: look it up again, unless that was just done."""
+        """No address of `host` could be reached: look it up again, but not within `ASK_AGAIN`."""
         name = self._names.get(host)
         if name is None or name.look_up is not None:
             return
@@ -191,7 +192,7 @@ class Names:
             self._look_up(host, name, NOBODY)
 
     def forget(self, host: str, who: object) -> None:
-        """`who` does not want the answer any more."""
+        """Withdraw the question of `who`."""
         name = self._names.get(host)
         if name is None or name.waiting.pop(who, None) is None:
             return
@@ -200,7 +201,7 @@ class Names:
             self._drop_empty(host, name)
 
     def stop(self) -> None:
-        """Give up every look-up; nobody is answered any more."""
+        """Cancel all look-ups and questions."""
         for name in self._names.values():
             name.waiting.clear()
             if name.look_up is not None:
@@ -214,13 +215,13 @@ class Names:
         return False
 
     def _drop_empty(self, host: str, name: _Name) -> None:
-        # The operator's names stay: an answer may still come late.
+        # Names of the rules file are kept: an answer may still arrive after the limit.
         empty = not name.addresses and name.look_up is None and not name.waiting
         if empty and self.bounds is not None and self._names.get(host) is name:
             del self._names[host]
 
     def _look_up(self, host: str, name: _Name, asker: Asker) -> str:
-        """Begin a look-up; the result says why there is none."""
+        """Begin a look-up; return why it was refused, or an empty string."""
         if self.bounds is not None:
             reached = self.bounds.take(asker)
             if reached:
@@ -238,7 +239,7 @@ class Names:
         return ""
 
     def _out_of_time(self, host: str, name: _Name, this: _LookUp) -> None:
-        # The operator's names take an answer that comes late: that is better than none.
+        # For names of the rules file a late answer is used, which is better than none.
         self._answered(host, name, this, ())
         if self.bounds is not None and this.give_up is not None:
             this.give_up()
@@ -273,7 +274,7 @@ class Names:
 
     def _tell(self, name: _Name) -> None:
         for who in tuple(name.waiting):
-            # One of them may forget another, or ask again.
+            # The callback may withdraw other questions, or ask again.
             answer = name.waiting.pop(who, None)
             if answer is not None:
                 try:

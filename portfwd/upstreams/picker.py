@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.upstreams.test_picker -*-
 """
-Which of several targets a new session gets, by ``balance=``.
+Choose one of several targets for a new session, by ``balance=``.
 
-A picker knows the candidates that may get sessions now, and answers `Picker.pick`. It is told when the set of
-candidates changes (`Picker.update`) and when one of them has a session less (`Picker.freed`). A pick with a
-thousand candidates costs a few microseconds: no picker looks at all of them. It does not know why a target is
-a candidate; `portfwd.upstreams.pool` decides that.
+A picker has the set of targets that may get sessions (candidates). `Picker.pick` chooses one of them,
+`Picker.update` replaces the set, and `Picker.freed` reports the end of a session. A pick from a thousand
+candidates takes a few microseconds, because no picker iterates over all of them. `portfwd.upstreams.pool`
+decides which targets are candidates.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from typing import Final, Protocol
 
 from portfwd.rules.model import Balance
 
-#: A target's load may be this many times the average under `BySource` (Mirrokni, Thorup and Zadimoghaddam,
+#: Maximum load of a target as a multiple of the average, for `BySource` (Mirrokni, Thorup and Zadimoghaddam,
 #: "Consistent Hashing with Bounded Loads", 2016; HAProxy recommends 125 to 200 % for hash-balance-factor).
 BOUND: Final = 1.25
-#: Sessions below which a target is never too loaded: the average of a few sessions says nothing, and the
-#: second connection of a client must not leave its target because there are no others.
+#: Number of sessions below which `BOUND` does not apply. The average of a few sessions is not meaningful, and
+#: the second connection of the only client must not go to another target.
 FEW_SESSIONS: Final = 10
-#: Points on the ring for a target of weight 1: the shares differ by a standard deviation of 9 %.
+#: Points on the ring for a target of weight 1. The standard deviation of the shares is 9 %.
 POINTS: Final = 128
-#: Points of a whole ring, which is made in some 50 ms; with more targets or larger weights each has fewer.
+#: Maximum points of a ring, which is computed in about 50 ms. With more targets or larger weights each target
+#: has fewer points.
 MOST_POINTS: Final = 1 << 16
-#: A target that joins late gets at most this many times its share of new sessions under `LeastConn`: with two
-#: targets three of four.
+#: Maximum rate of new sessions of a target that joins, as a multiple of its share, for `LeastConn`. With two
+#: targets it gets three of four sessions.
 CATCH_UP: Final = 1.5
-#: Draws of `Random` that may hit targets to be skipped before it looks at all of them.
+#: Maximum draws of `Random` before it iterates over all candidates.
 DRAWS: Final = 8
 
 _EIGHT: Final = struct.Struct(">8Q")
@@ -42,9 +43,9 @@ _EIGHT: Final = struct.Struct(">8Q")
 
 class Candidate(Protocol):
     """
-    A target, as pickers see it.
+    A target as pickers need it.
 
-    :ivar key: what it is called on the ring: its address, which is the same in all processes.
+    :ivar key: its name on the ring: the address, which is the same in all processes.
     """
 
     @property
@@ -53,11 +54,11 @@ class Candidate(Protocol):
 
     @property
     def taken(self) -> int:
-        """Sessions that it has, and dials."""
+        """The number of its sessions and pending dials."""
 
     @property
     def share(self) -> float:
-        """Its weight now, more than 0; less than the file says during slow start."""
+        """Its current weight, more than 0; less than in the file during slow start."""
 
 
 Skip = Collection[Candidate]
@@ -67,28 +68,28 @@ class Picker(Protocol):
     """Chooses among candidates."""
 
     def update(self, candidates: Sequence[Candidate]) -> None:
-        """These are the candidates from now on; what is known of those that stay is kept."""
+        """Replace the candidates; the state of those that remain is kept."""
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
         """
         Choose one.
 
-        :param client: the client as `BySource` counts it; others ignore it.
-        :param skip: not these.
-        :returns: None if there is no other.
+        :param client: identifies the client for `BySource`; other pickers ignore it.
+        :param skip: candidates that must not be chosen.
+        :returns: None if all candidates are in `skip`.
         """
 
     def freed(self, candidate: Candidate) -> None:
-        """A session of `candidate` is over."""
+        """A session of `candidate` has ended."""
 
 
 def load(candidate: Candidate) -> float:
-    """Sessions by weight that `candidate` would have with one more."""
+    """Return the number of sessions divided by the weight, with one more session."""
     return (candidate.taken + 1) / candidate.share
 
 
 class First:
-    """The first one in the order of the file."""
+    """The first candidate in the order of the file."""
 
     def __init__(self) -> None:
         self._candidates: Sequence[Candidate] = ()
@@ -110,10 +111,10 @@ class First:
 
 class RoundRobin:
     """
-    In turn, by weight, and not in bursts.
+    In turn, by weight, without bursts.
 
-    Each candidate has a time at which it is due, ``1 / weight`` after the last one; the one that is due
-    earliest is picked. This gives the interleaving of nginx's smooth round robin, without a look at all.
+    Each candidate has a virtual time at which it is due, ``1 / weight`` after the previous one. The earliest
+    is picked. The order is that of nginx's smooth round robin, without iterating over all candidates.
     """
 
     def __init__(self) -> None:
@@ -124,9 +125,9 @@ class RoundRobin:
         return f"<RoundRobin of {len(self._due)}>"
 
     def update(self, candidates: Sequence[Candidate]) -> None:
-        """See `Picker`; new ones begin in the middle of their turn, so that none has a burst."""
+        """See `Picker`; new candidates are due after half of their interval, so that there is no burst."""
         due, now = {one: when for when, _, one in self._due}, self._now
-        # The wait of one whose share has grown is no longer than its share asks for.
+        # A candidate is due within the interval of its current share, which may have grown.
         self._due = [
             (min(due.get(one, now + 0.5 / one.share), now + 1 / one.share), order, one)
             for order, one in enumerate(candidates)
@@ -134,7 +135,7 @@ class RoundRobin:
         heapq.heapify(self._due)
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
-        """See `Picker`; what is skipped keeps its turn."""
+        """See `Picker`; skipped candidates keep their turn."""
         due, skipped = self._due, []
         try:
             while due:
@@ -156,13 +157,13 @@ class RoundRobin:
 
 class LeastConn:
     """
-    The fewest sessions by weight, ties in turn.
+    The candidate with the fewest sessions by weight; equal ones take turns.
 
-    A candidate that joins others which have sessions already would get all new sessions until it has as many.
-    It gets `CATCH_UP` times its share at most, until it has caught up.
+    A candidate that joins others with sessions would get all new sessions until its load is equal. Until then
+    it gets at most `CATCH_UP` times its share.
 
-    The heap may have entries that are out of date: a load that has grown is corrected when its entry comes to
-    the top, and a load that has fallen gets a new entry at once.
+    The heap may contain outdated entries. An entry whose load has grown is corrected when it reaches the top.
+    If a load falls, a new entry is added at once.
     """
 
     def __init__(self) -> None:
@@ -185,7 +186,7 @@ class LeastConn:
             for one in candidates:
                 if one not in before:
                     self._joined[one] = self._picks
-        # In their old order: ties go on in turn.
+        # In the previous order, so that equal candidates continue to take turns.
         self._rebuild(sorted(candidates, key=lambda one: before.get(one, 0)))
 
     def _rebuild(self, candidates: Iterable[Candidate]) -> None:
@@ -219,7 +220,7 @@ class LeastConn:
                 heapq.heappush(heap, entry)
 
     def _picked(self, one: Candidate, now: float, *, caught_up: bool) -> Candidate:
-        # Behind those that have the same load.
+        # After the candidates that have the same load.
         heapq.heapreplace(self.heap, (now, self._next(one), one))
         self._picks += 1
         if self._joined:
@@ -227,7 +228,7 @@ class LeastConn:
                 between = self._shares / (CATCH_UP * one.share)
                 self._joined[one] = max(self._joined[one], self._picks - 1 - between) + between
             elif caught_up:
-                self._joined.clear()  # those that joined have no smaller load than this one
+                self._joined.clear()  # no candidate that joined has a smaller load than this one
         return one
 
     def _next(self, one: Candidate) -> int:
@@ -244,7 +245,7 @@ class LeastConn:
 
 
 class Random:
-    """The less loaded one of two that are drawn by weight."""
+    """Draw two candidates by weight and choose the one with the smaller load."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         """:param draw: a random number from 0 up to 1."""
@@ -286,15 +287,15 @@ class Random:
 
 class BySource:
     """
-    The same target for the same client, as long as that has no more than its part of the sessions.
+    The same target for the same client, unless the target has too many sessions (consistent hashing).
 
-    Targets stand on a ring at points that depend on their addresses alone. A client belongs to the first
-    point behind its own. When a target leaves, its clients move to others and no one else's do. A target
-    with more than `BOUND` times its part is stepped over.
+    Targets have points on a ring that depend only on their addresses. A client gets the target of the first
+    point after its own point. If a target is removed, only its clients move to other targets. A target with
+    more than `BOUND` times its share of the sessions is skipped.
     """
 
     def __init__(self, total: Callable[[], int]) -> None:
-        """:param total: gives the sessions of all candidates together."""
+        """:param total: returns the number of sessions of all candidates."""
         self._total = total
         self.points: list[float] = []
         self._owners: list[Candidate] = []
@@ -308,7 +309,7 @@ class BySource:
         """See `Picker`."""
         self._shares = sum(one.share for one in candidates)
         scale = 1.0
-        # In halves: with one target less the others keep their points.
+        # Powers of two, so that usually the points do not change when a target is added or removed.
         while scale * POINTS * self._shares > MOST_POINTS:
             scale /= 2
         owners: dict[float, Candidate] = {}
@@ -349,7 +350,7 @@ class BySource:
 
 
 def points(key: str, count: int) -> Sequence[float]:
-    """Points from 0 up to 1, the same in every process; each digest gives eight."""
+    """Compute points from 0 up to 1, the same in every process; each digest gives eight."""
     numbers: list[int] = []
     for block in range(ceil(count / 8)):
         numbers += _EIGHT.unpack(hashlib.blake2b(f"{key} {block}".encode()).digest())
@@ -357,7 +358,7 @@ def points(key: str, count: int) -> Sequence[float]:
 
 
 def make_picker(balance: Balance, draw: Callable[[], float], total: Callable[[], int]) -> Picker:
-    """The picker of ``balance=``; the arguments are those of `Random` and `BySource`."""
+    """Make the picker of ``balance=``; the arguments are those of `Random` and `BySource`."""
     if balance is Balance.ROUNDROBIN:
         return RoundRobin()
     if balance is Balance.LEASTCONN:

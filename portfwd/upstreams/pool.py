@@ -1,12 +1,13 @@
 # -*- test-case-name: tests.upstreams.test_pool -*-
 """
-The targets of one rule, or of one name that its routes lead to: which of them a session may have, in order.
+The targets of one rule, or of one name of its routes, and the order in which a session tries them.
 
-A `Pool` joins what `portfwd.upstreams.health` knows of each address, what an operator has ordered, and the
-options of each target, and keeps a picker for the targets that are fit and one for the backups. A session
-asks it by an `Order`: each target once. Time is an argument; nothing here opens a socket.
+A `Pool` combines the health of each address (`portfwd.upstreams.health`), the orders of operators and the
+options of each target. It has one picker for the fit targets and one for the fit backups. A session asks an
+`Order`, which returns each target at most once. Time is an argument; the module opens no sockets.
 
-`Pool.replace` takes a whole new set of targets and keeps what is equal: what discovers targets calls it.
+`Pool.replace` replaces the set of targets and keeps the state of those that remain. It is the interface for
+the discovery of targets.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from portfwd.rules.model import AllDown, Balance, Options
 from portfwd.upstreams.health import Ejection, Health, TargetState, slow_share
 from portfwd.upstreams.picker import make_picker
 
-#: Clients whose target is remembered for ``stick=``: some 20 MB at most.
+#: Maximum number of clients whose target is remembered for ``stick=``: about 20 MB.
 MOST_STICKY: Final = 100_000
-#: Steps in which a share grows during slow start.
+#: Number of steps in which a share grows during slow start.
 SLOW_STEPS: Final = 50
-#: Seconds for which one session that tries an ejected target keeps others from it, unless its outcome comes
-#: before: no connect lasts longer than that by default.
+#: Seconds for which a session that tries an ejected target excludes others, unless its outcome is known
+#: before. It is the default of ``connect-timeout``.
 TRIAL: Final = 5.0
 
 _NEVER: Final = float("inf")
@@ -35,9 +36,9 @@ _FIT: Final = (TargetState.UP, TargetState.STARTING)
 
 class Load(Protocol):
     """
-    How many sessions a target has.
+    The number of sessions of a target.
 
-    :ivar taken: sessions and dials.
+    :ivar taken: sessions and pending dials.
     :ivar watchers: called with 1 or -1 after `taken` has changed.
     """
 
@@ -50,10 +51,11 @@ class Member:
     """
     One target of a pool.
 
-    :ivar key: its address and what it speaks: the identity by which sets are compared.
-    :ivar target: what is dialled; pools do not look at it.
-    :ivar ordered: what an operator has ordered for it; None: health decides.
-    :ivar share: its weight now; see `portfwd.upstreams.picker.Candidate`.
+    :ivar key: its address and protocol: the identity by which sets of targets are compared.
+    :ivar label: its name in messages and commands.
+    :ivar target: the value that is dialled; pools do not use it.
+    :ivar ordered: the state ordered by an operator; None: health decides.
+    :ivar share: its current weight; see `portfwd.upstreams.picker.Candidate`.
     """
 
     key: str
@@ -83,9 +85,9 @@ class Member:
 @frozen
 class MemberView:
     """
-    A target of a pool, for people.
+    A target of a pool, for display.
 
-    :ivar part: its part of new sessions, 0 to 1, as far as weights decide.
+    :ivar part: its fraction of new sessions according to the weights, 0 to 1.
     """
 
     member: Member
@@ -118,7 +120,7 @@ class Pool:
         self._slow_step = 0.0
         self._trial_due = _NEVER
         self.is_stale = False
-        # A reload makes a pool that may never be used: loads are watched from the first session on.
+        # A refused reload makes pools that are never used, so loads are watched from the first session on.
         self._watches: bool | None = None
         self.replace(members, 0.0)
 
@@ -129,14 +131,14 @@ class Pool:
     def _count(self) -> int:
         return self._total
 
-    # The set
+    # The set of targets
 
     def replace(self, members: Sequence[Member], now: float) -> None:
         """
-        Have these targets from now on, as one change.
+        Replace all targets in one step.
 
-        A member that is equal to one of before, by its key, keeps its order of an operator. What is known of
-        its health and its sessions is in the objects that the new member shares with it.
+        A member with the key of an old one keeps the order of the operator. Health and sessions are in
+        objects that both members share.
         """
         before = {one.key: one for one in self.members}
         for one in members:
@@ -163,21 +165,21 @@ class Pool:
             one.load.watchers[:] = [each for each in one.load.watchers if not _is_of(each, self)]
 
     def inherit(self, old: Pool) -> None:
-        """Take the place of `old`, and go on remembering clients where it does."""
+        """Replace `old`, and keep its remembered clients."""
         if self._options.stick is not None:
             self.sticky = old.sticky
         if old._watches:
             old._unwatch()
 
     def load_changed(self, member: Member, by: int) -> None:
-        """`member` has a session more or less."""
+        """The number of sessions of `member` has changed by `by`."""
         self._total += by
         if by < 0:
             self._pickers[member.options.backup].freed(member)
 
     def order(self, label: str, ordered: TargetState | None, now: float) -> bool:
         """
-        Obey an operator.
+        Apply an order of an operator.
 
         :param ordered: the state of the target `label`; None: health decides.
         :returns: whether there is such a target.
@@ -188,10 +190,10 @@ class Pool:
         self.refresh(now)
         return bool(found)
 
-    # Their states
+    # States
 
     def state_of(self, member: Member, now: float) -> TargetState:
-        """What may be done with `member`."""
+        """Return the state of `member`: the operator's order, or its health, or slow start."""
         if member.ordered is not None:
             return member.ordered
         health = member.health
@@ -203,11 +205,11 @@ class Pool:
         return state
 
     def stale(self) -> None:
-        """States or shares have changed: the targets are sorted anew before one is chosen."""
+        """States or shares have changed: call `refresh` before the next choice."""
         self.is_stale = True
 
     def refresh(self, now: float) -> None:
-        """Sort the targets anew."""
+        """Recompute the states and shares, and update the pickers."""
         self.is_stale = False
         fit: tuple[list[Member], list[Member]] = ([], [])
         self._slow_until, self._trial_due = 0.0, _NEVER
@@ -230,7 +232,7 @@ class Pool:
             picker.update(members)
 
     def views(self, now: float) -> Iterator[MemberView]:
-        """Every target, for people."""
+        """Return all targets for display."""
         self.refresh(now)
         tier = self._fit[0] or self._fit[1]
         total = sum(one.share for one in tier)
@@ -243,7 +245,7 @@ class Pool:
 
     @property
     def knows_clients(self) -> bool:
-        """Whether it matters which client asks."""
+        """Whether the choice depends on the client."""
         return self._options.balance is Balance.SOURCE or self._options.stick is not None
 
     @property
@@ -254,7 +256,7 @@ class Pool:
     # Choosing
 
     def choose(self, client: str, order: Order, now: float) -> Member | None:
-        """The next target of `order`."""
+        """Return the next target of `order`; None if there is none."""
         if self._watches is None:
             self._watch()
             self.refresh(now)
@@ -277,7 +279,7 @@ class Pool:
         return self._last_resort(order)
 
     def _take_trial(self, tried: Collection[Member], now: float) -> Member | None:
-        """An ejected target whose time is over; one session at a time tries it."""
+        """Return an ejected target whose ejection has expired; one session at a time tries it."""
         due = _NEVER
         found: Member | None = None
         for one in self.members:
@@ -298,13 +300,13 @@ class Pool:
         if not client or until <= now:
             return None
         for one in self.members:
-            # A target that drains, or has weight 0, keeps the clients that it knows.
+            # A target that drains or has weight 0 keeps its remembered clients.
             if one.key == key and self.state_of(one, now) is not TargetState.DOWN:
                 return one
         return None
 
     def _last_resort(self, order: Order) -> Member | None:
-        """A target that is not fit, if the rule wants it to be tried all the same."""
+        """Return a target that is not fit, unless the rule has ``all-down=close``."""
         if self.closes:
             return None
         none_fit = not any(self._fit)
@@ -314,7 +316,7 @@ class Pool:
             if one not in order.tried
             and one.ordered is None
             and one.options.weight
-            # While others are fit, a check's verdict stands: what it keeps away is no substitute for them.
+            # While others are fit, a target that is down because of a check is not tried.
             and (none_fit or (one.health.is_ejected and not one.health.is_checked_down))
         )
         if self._options.balance is Balance.FIRST:
@@ -343,7 +345,7 @@ def _resort(member: Member) -> tuple[bool, float]:
 
 
 class _Changed:
-    """Tells a pool of the load of one member."""
+    """Reports changes of the load of one member to a pool."""
 
     __slots__ = ("_member", "pool")
 
@@ -361,15 +363,15 @@ def _is_of(watcher: object, pool: Pool) -> bool:
 
 class Order:
     """
-    The targets of one session, each once.
+    The targets for one session, each at most once.
 
-    :ivar tried: those that it was given.
+    :ivar tried: the targets that were returned.
     """
 
     __slots__ = ("_client", "_pool", "tried")
 
     def __init__(self, pool: Pool, client: str = "") -> None:
-        """:param client: the client as limits count it; for ``balance=source`` and ``stick=``."""
+        """:param client: the client as counted by limits; for ``balance=source`` and ``stick=``."""
         self._pool = pool
         self._client = client
         self.tried: dict[Member, None] = {}
@@ -378,14 +380,14 @@ class Order:
         return f"<Order of {self._pool!r}, {len(self.tried)} tried>"
 
     def next(self, now: float) -> Member | None:
-        """The next target; None if there is none."""
+        """Return the next target; None if there is none."""
         member = self._pool.choose(self._client, self, now)
         if member is not None:
             self.tried[member] = None
         return member
 
     def renew(self) -> None:
-        """Begin again: every target may be tried once more."""
+        """Begin again: every target may be returned once more."""
         self.tried = {}
 
     def reached(self, member: Member, now: float) -> None:

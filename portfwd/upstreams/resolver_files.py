@@ -1,10 +1,8 @@
 # -*- test-case-name: tests.upstreams.test_resolver_files -*-
 """
-What ``/etc/resolv.conf`` and ``/etc/hosts`` say: name servers, search domains, and names with their
-addresses.
+Read ``/etc/resolv.conf`` and ``/etc/hosts``: name servers, search domains, and names with addresses.
 
-The files are read as resolv.conf(5) and hosts(5) describe them, and read again when they have changed. It
-asks no server.
+The files are parsed as described in resolv.conf(5) and hosts(5), and read again when they have changed.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from portfwd.values import is_literal
 #: resolv.conf(5): "up to MAXNS (currently 3) name servers".
 MAX_SERVERS: Final = 3
 
-#: Search domains that are tried: what glibc allowed before 2.26. Each costs a name that does not exist two
+#: Maximum number of search domains: glibc's limit before 2.26. For a name that does not exist, each costs two
 #: questions.
 MAX_SEARCH: Final = 6
 
@@ -30,23 +28,23 @@ MAX_NDOTS: Final = 15
 MAX_TIMEOUT: Final = 30
 MAX_ATTEMPTS: Final = 5
 
-#: Seconds between two looks whether a file has changed.
+#: Seconds between two checks whether a file has changed.
 LOOK_AGAIN: Final = 5.0
 
-#: Bytes of a file that are read. A list of a hundred thousand blocked names has 3 MB.
+#: Maximum bytes of a file that are read. A list of a hundred thousand blocked names has 3 MB.
 MAX_FILE: Final = 4 * 1024 * 1024
 
 
 @frozen
 class ResolverConfig:
     """
-    What resolv.conf(5) says.
+    The settings of resolv.conf(5).
 
-    :ivar servers: literals.
-    :ivar search: domains that are tried behind a name.
-    :ivar ndots: with so many dots a name is tried as it is first.
-    :ivar timeout: seconds for one server's answer.
-    :ivar attempts: how often each server is asked.
+    :ivar servers: IP addresses.
+    :ivar search: domains that are appended to a name.
+    :ivar ndots: a name with at least this many dots is first tried unchanged.
+    :ivar timeout: seconds to wait for the answer of one server.
+    :ivar attempts: number of times that each server is asked.
     """
 
     servers: tuple[str, ...] = ("127.0.0.1",)
@@ -58,9 +56,9 @@ class ResolverConfig:
 
 def parse_resolv_conf(text: str, hostname: str = "") -> ResolverConfig:
     """
-    Read resolv.conf(5); what it does not describe is passed over, as the system does.
+    Parse resolv.conf(5); unknown lines are ignored, as by the system's resolver.
 
-    :param hostname: of this machine: its domain is searched if the file names none.
+    :param hostname: the name of this machine; its domain is searched if the file names none.
     """
     servers: list[str] = []
     search = tuple(filter(None, [hostname.partition(".")[2]]))
@@ -79,7 +77,7 @@ def parse_resolv_conf(text: str, hostname: str = "") -> ResolverConfig:
         elif keyword == "options":
             for word in words:
                 name, _, value = word.partition(":")
-                # More digits than any of the limits has cannot be meant.
+                # Numbers with more digits than any of the limits are ignored.
                 if name in numbers and value.isascii() and value.isdecimal() and len(value) < 10:
                     numbers[name] = min(int(value), most[name])
     return ResolverConfig(
@@ -92,7 +90,7 @@ def parse_resolv_conf(text: str, hostname: str = "") -> ResolverConfig:
 
 
 def parse_hosts(text: str) -> Mapping[str, Sequence[str]]:
-    """Read hosts(5): names in lower case, each with its literals in the order of the file."""
+    """Parse hosts(5): names in lower case, each with its IP addresses in the order of the file."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
@@ -106,7 +104,7 @@ def parse_hosts(text: str) -> Mapping[str, Sequence[str]]:
 
 
 def candidates(name: str, config: ResolverConfig) -> list[str]:
-    """The full names to ask for, in order, as resolv.conf(5) says of ``search`` and ``ndots``."""
+    """Return the full names to ask for, in order, according to ``search`` and ``ndots``."""
     if name.endswith("."):
         return [name[:-1]]
     searched = [f"{name}.{domain}" for domain in config.search]
@@ -117,7 +115,7 @@ Value = TypeVar("Value")
 
 
 class _File:
-    """One file, and what it said when it was last read."""
+    """One file, with its identity when it was last read."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -126,10 +124,10 @@ class _File:
 
     def changed(self, now: float) -> str | None:
         """
-        The text, if it is another one than before.
+        Return the text if the file has changed, else None.
 
-        It is empty for a file that could never be read. One that has gone says what it said: it is being
-        written anew, or this process has changed its root directory.
+        The text is empty if the file cannot be read the first time. If it cannot be read later, the previous
+        text stays valid: it is being replaced, or this process has changed its root directory.
         """
         if self._looked_at is not None and now < self._looked_at + LOOK_AGAIN:
             return None
@@ -148,9 +146,9 @@ class _File:
 
 def _read(path: str) -> str:
     """
-    The beginning of a regular file.
+    Read the first `MAX_FILE` bytes of a regular file.
 
-    :raises OSError: it cannot be read, or reading it could block.
+    :raises OSError: it cannot be read, or it is not a regular file and reading could block.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(descriptor, "rb") as file:
@@ -170,8 +168,8 @@ class ResolverFiles:
         hosts: str = "/etc/hosts",
     ) -> None:
         """
-        :param now: seconds, of any clock that does not jump.
-        :param hostname: of this machine.
+        :param now: returns the seconds of a monotonic clock.
+        :param hostname: the name of this machine.
         """
         self._now = now
         self._hostname = hostname
@@ -179,20 +177,20 @@ class ResolverFiles:
         self._hosts_file = _File(hosts)
         self._config = ResolverConfig()
         self._hosts: Mapping[str, Sequence[str]] = {}
-        # Read now: later a changed root directory or user may be in the way.
+        # Read now: after a change of the root directory or the user the files may not be readable.
         self.addresses("")
         _ = self.config
 
     @property
     def config(self) -> ResolverConfig:
-        """What resolv.conf says now."""
+        """The current settings of resolv.conf."""
         text = self._resolv_conf.changed(self._now())
         if text is not None:
             self._config = parse_resolv_conf(text, self._hostname)
         return self._config
 
     def addresses(self, name: str) -> Sequence[str]:
-        """The literals that the hosts file has for `name`; none if it does not have it."""
+        """Return the addresses of `name` in the hosts file; none if it does not contain the name."""
         text = self._hosts_file.changed(self._now())
         if text is not None:
             self._hosts = parse_hosts(text)

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.upstreams.test_states -*-
 """
-The health of every target of the process, by address, and the rules that are told when it changes.
+The health of all targets of the process, by address, and the rules to notify of changes.
 
-Rules that have the same target with the same checks share one `TargetHealth`, so a reload, which makes rules
-anew, loses nothing. Each change is logged once, with its cause, as an event for programs too. What operators
-have ordered is kept here by rule and target for the same reason.
+Rules that have the same target with the same checks share one `TargetHealth`, so it survives reloads, which
+make new rules. Each change is logged once, with its cause; the log event has fields for programs. For the
+same reason the orders of operators are stored here, by rule and target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from portfwd.upstreams.health import Health, StateChange, TargetState, Verdict
 from portfwd.upstreams.pool import Member
 
-#: Rules that one line of the log names.
+#: Maximum number of rules that one log line names.
 MOST_NAMED = 4
 
 
@@ -26,7 +26,7 @@ class HealthWatcher(Protocol):
     """
     A rule that has a target.
 
-    :ivar name: the rule's.
+    :ivar name: name of the rule.
     """
 
     @property
@@ -39,7 +39,7 @@ class HealthWatcher(Protocol):
 
 class TargetHealth(Health):
     """
-    A health that rules share.
+    The health of an address, shared by rules.
 
     :ivar watchers: the rules that have the target.
     """
@@ -50,12 +50,12 @@ class TargetHealth(Health):
 
 
 class TargetStates:
-    """All of them, and what operators have ordered."""
+    """The health of all targets, and the orders of operators."""
 
     _log = Logger()
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        """:param seconds: the reactor's."""
+        """:param seconds: the reactor's clock."""
         self.seconds = seconds
         self._healths: WeakValueDictionary[tuple[str, tuple[str, ...]], TargetHealth] = WeakValueDictionary()
         self._by_address: WeakValueDictionary[str, TargetHealth] = WeakValueDictionary()
@@ -66,15 +66,15 @@ class TargetStates:
 
     @property
     def down(self) -> int:
-        """How many targets are down."""
+        """The number of targets that are down."""
         return sum(one.state is TargetState.DOWN for one in tuple(self._healths.values()))
 
     def of(self, key: str, label: str, checks: tuple[str, ...]) -> TargetHealth:
         """
-        The health of one target.
+        Return the health of one target; make it if there is none.
 
-        :param key: its address and what it speaks.
-        :param checks: identities of the checks that decide about it.
+        :param key: its address and protocol.
+        :param checks: identities of the checks that determine the state.
         """
         health = self._healths.get((key, checks))
         if health is None:
@@ -86,7 +86,7 @@ class TargetStates:
         self._by_address[key] = health
         return health
 
-    # What is observed
+    # Observations
 
     def failed(self, member: Member, cause: str) -> None:
         """A session could not reach `member`."""
@@ -101,7 +101,7 @@ class TargetStates:
     ) -> None:
         """A check of a target has a verdict; the parameters are those of `Health.checked`."""
         if health.is_told_again(identity, verdict, seconds):
-            return  # a target that is well says the same for years
+            return  # most verdicts change nothing
         wishes = verdict.share is not None or health.checks[identity].verdict.share is not None
         share = health.share if wishes else 1.0
         change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
@@ -113,7 +113,7 @@ class TargetStates:
         if change is None:
             return
         watchers = sorted(health.watchers, key=_name) if isinstance(health, TargetHealth) else []
-        # A rule that a reload has replaced has the name of its heir.
+        # A rule that a reload has replaced may have the name of its successor.
         names = list(dict.fromkeys(watcher.name for watcher in watchers))
         if len(names) > MOST_NAMED:
             names[MOST_NAMED:] = [f"and {len(names) - MOST_NAMED} more"]
@@ -131,19 +131,19 @@ class TargetStates:
         for watcher in watchers:
             watcher.health_changed(health, change)
 
-    # What is ordered
+    # Orders
 
     @property
     def has_orders(self) -> bool:
-        """Whether operators have ordered anything."""
+        """Whether there are orders of operators."""
         return bool(self._orders)
 
     def ordered(self, rule: str, label: str) -> TargetState | None:
-        """What an operator has ordered for a target of a rule; None: health decides."""
+        """Return the order of an operator for a target of a rule; None: health decides."""
         return self._orders.get((rule, label))
 
     def order(self, rule: str, label: str, state: TargetState | None) -> None:
-        """Remember an order, or its end."""
+        """Store an order; None removes it."""
         if state is None:
             self._orders.pop((rule, label), None)
         else:

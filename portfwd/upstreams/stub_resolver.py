@@ -1,15 +1,13 @@
 # -*- test-case-name: tests.upstreams.test_stub_resolver -*-
 """
-A stub resolver (RFC 1034 section 5.3.1) whose look-ups can be given up at any moment: for names that clients
-choose.
+A stub resolver (RFC 1034 section 5.3.1) for names chosen by clients. Its look-ups can be cancelled.
 
-It asks the name servers of resolv.conf for A and AAAA records, over UDP and, when an answer is truncated,
-over TCP; the hosts file comes first, and search domains are tried. A look-up costs one socket and no thread,
-so a name that is never answered occupies nothing but that, and giving it up closes the socket. Each socket is
-connected to its server, so that nobody else's datagrams come in, and an answer must repeat the question (RFC
-5452 section 9.1).
+The hosts file is read first. Then the name servers of resolv.conf are asked for A and AAAA records over UDP,
+or over TCP if an answer is truncated. Search domains are tried. A look-up uses one socket and no thread;
+cancelling it closes the socket. The socket is connected to the server, so datagrams of other senders are
+dropped, and an answer must repeat the question (RFC 5452 section 9.1).
 
-What the system's resolver does beyond that (mDNS, LDAP, other modules of nsswitch.conf) it does not do.
+Other sources of the system's resolver (mDNS, LDAP, further modules of nsswitch.conf) are not supported.
 """
 
 from __future__ import annotations
@@ -34,16 +32,15 @@ from portfwd.upstreams.resolver_files import ResolverConfig, ResolverFiles, cand
 #: The port of name servers.
 DNS_PORT: Final = 53
 
-#: Seconds for which an address family is waited for when the other one has answered: servers that do not
-#: answer one kind of question at all must not cost their whole time limit.
+#: Seconds to wait for one address family after the other one was answered. Some servers never answer one of
+#: the questions; this avoids waiting for the whole timeout.
 OTHER_FAMILY: Final = 1.0
 
 #: RFC 1035 section 2.3.4: a name has at most 255 octets, which leaves 253 characters of text.
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
 
-#: Datagrams that are read at a time: more than the two that are expected, so that forged ones do not stall a
-#: turn.
+#: Maximum datagrams that are read in one turn. Two are expected; forged ones must not block the reactor.
 MAX_READS: Final = 8
 
 _KINDS: Final = (dns.AAAA, dns.A)
@@ -53,7 +50,7 @@ Done = Callable[[Sequence[str]], None]
 
 
 def ascii_name(host: str) -> str | None:
-    """`host` as name servers know it (IDNA 2008, RFC 5891); None if it cannot be the name of anything."""
+    """Convert `host` to the form of DNS (IDNA 2008, RFC 5891); None if it is not a valid name."""
     name = host
     if not host.isascii():
         try:
@@ -67,7 +64,7 @@ def ascii_name(host: str) -> str | None:
 
 
 def addresses_in(message: dns.Message, name: bytes) -> list[str]:
-    """The addresses that an answer gives for `name`, also by way of CNAME records (RFC 1034, 3.6.2)."""
+    """Return the addresses of `name` in an answer; CNAME records are followed (RFC 1034 section 3.6.2)."""
     names = {name.lower()}
     found: list[str] = []
     for record in message.answers:
@@ -86,17 +83,17 @@ def addresses_in(message: dns.Message, name: bytes) -> list[str]:
 @implementer(IReadDescriptor)
 class _Exchange:
     """
-    Both questions for one name, put to one server.
+    Both questions for one name to one server.
 
-    The socket is one of ours: a port of Twisted's would write a line to the log for each look-up.
+    It uses its own socket, because a port of Twisted logs a line for each look-up.
 
-    :ivar found: the addresses that came.
+    :ivar found: the addresses received so far.
     """
 
     def __init__(
         self, reactor: Any, server: tuple[str, int], name: str, over: Callable[[bool], None]
     ) -> None:
-        """:param over: told whether the server has answered the questions; what it said is in `found`."""
+        """:param over: called with whether the server has answered; the addresses are in `found`."""
         self.found: list[str] = []
         self._reactor = reactor
         self._server = server
@@ -109,7 +106,7 @@ class _Exchange:
         self._streams: list[Any] = []
 
     def start(self, seconds: float) -> None:
-        """Ask."""
+        """Send the questions."""
         host, port = self._server
         self._timer = self._reactor.callLater(seconds, self._out_of_time)
         try:
@@ -123,7 +120,7 @@ class _Exchange:
                 self._open[number] = kind
                 sock.send(self._question(number, kind))
         except OSError:
-            # Told from the loop, so that whoever asks need not expect an outcome within this call.
+            # Report the failure in the next turn: callers do not expect an outcome within this call.
             self._timer.reset(0)
 
     def _question(self, number: int, kind: int) -> bytes:
@@ -132,7 +129,7 @@ class _Exchange:
         return message.toStr()
 
     def stop(self) -> None:
-        """Close the socket; nobody is told any more."""
+        """Close the sockets; `over` is not called any more."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -153,11 +150,11 @@ class _Exchange:
         return "portfwd"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gives everything up."""
+        """The reactor stops."""
         self._end(bool(self.found))
 
     def doRead(self) -> None:
-        """Take what has come; what is no answer is passed over."""
+        """Read the received datagrams; those that are not answers are ignored."""
         for _ in range(MAX_READS):
             if self._socket is None:
                 return
@@ -165,17 +162,17 @@ class _Exchange:
                 data = self._socket.recv(LARGEST)
             except BlockingIOError:
                 return
-            except OSError:  # nobody listens there
+            except OSError:  # the port of the server is closed
                 self._end(bool(self.found))
                 return
             self._take(data, over_tcp=False)
 
     def answered_by_tcp(self, data: bytes) -> None:
-        """An answer to a question that was put again over TCP."""
+        """An answer was received over TCP."""
         self._take(data, over_tcp=True)
 
     def tcp_over(self, number: int) -> None:
-        """The connection for the question `number` is gone; without an answer, the server has failed."""
+        """The connection for the question `number` is closed. Without an answer, the server has failed."""
         if number in self._open:
             self._end(bool(self.found))
 
@@ -184,7 +181,7 @@ class _Exchange:
         try:
             message.fromStr(data)
         except Exception:
-            return  # not an answer; the real one may still come
+            return  # not an answer; the right one may follow
         kind = self._open.get(message.id)
         if self._timer is None or kind is None or not message.answer or not self._repeats(message, kind):
             return
@@ -201,7 +198,7 @@ class _Exchange:
             self._timer.reset(OTHER_FAMILY)
 
     def _repeats(self, message: dns.Message, kind: int) -> bool:
-        """RFC 5452 section 9.1: the question section of an answer is the question."""
+        """RFC 5452 section 9.1: the question section of an answer must equal the question."""
         return len(message.queries) == 1 and (
             message.queries[0].name.name.lower() == self._name.lower() and message.queries[0].type == kind
         )
@@ -221,7 +218,7 @@ class _Exchange:
 
 
 class _TCPQuestion(ClientFactory):
-    """One question over TCP, and its answer."""
+    """One question over TCP."""
 
     noisy = False
 
@@ -231,7 +228,7 @@ class _TCPQuestion(ClientFactory):
         self._exchange = exchange
 
     def buildProtocol(self, addr: object) -> Int16StringReceiver:
-        """RFC 1035 section 4.2.2: each message has its length in two bytes before it."""
+        """RFC 1035 section 4.2.2: a length of two bytes precedes each message."""
         question, exchange = self._question, self._exchange
 
         class Conversation(Int16StringReceiver):
@@ -246,16 +243,16 @@ class _TCPQuestion(ClientFactory):
         return Conversation()
 
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:  # noqa: N802 - Twisted's
-        """Nobody listens there."""
+        """The connection was refused or failed."""
         self._exchange.tcp_over(self._number)
 
     def clientConnectionLost(self, connector: object, reason: Failure) -> None:  # noqa: N802 - Twisted's
-        """With the answer or without."""
+        """The connection was closed, with or without an answer."""
         self._exchange.tcp_over(self._number)
 
 
 class _LookUp:
-    """One look-up: names of the search list, servers and attempts, one after the other."""
+    """One look-up: tries the names of the search list, the servers and the attempts in order."""
 
     def __init__(self, reactor: Any, config: ResolverConfig, name: str, port: int, done: Done) -> None:
         self._reactor = reactor
@@ -268,7 +265,7 @@ class _LookUp:
         self._exchange: _Exchange | None = None
 
     def next_name(self) -> None:
-        """Go on with the next full name; without one there is no answer."""
+        """Try the next full name; if there is none, report that there are no addresses."""
         for name in self._names:
             if len(name) <= MAX_NAME:
                 self._name = name
@@ -281,7 +278,7 @@ class _LookUp:
     def _next_server(self) -> None:
         server = next(self._servers, None)
         if server is None:
-            self.next_name()  # no server says anything of this name
+            self.next_name()  # no server has answered for this name
             return
         self._exchange = exchange = _Exchange(self._reactor, (server, self._port), self._name, self._over)
         exchange.start(self._config.timeout)
@@ -296,7 +293,7 @@ class _LookUp:
             self._next_server()
 
     def give_up(self) -> None:
-        """Close what is open."""
+        """Cancel the look-up."""
         self._names = self._servers = iter(())
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -323,8 +320,7 @@ class StubResolver:
         plain = name.lower().removesuffix(".")
         known = self._files.addresses(plain)
         if not known and (plain == "localhost" or plain.endswith(".localhost")):
-            # RFC 6761 section 6.3: name resolution libraries answer these themselves, with the loopback
-            # addresses.
+            # RFC 6761 section 6.3: name resolution libraries answer these with the loopback addresses.
             known = ("::1", "127.0.0.1")
         if known:
             done(known)
@@ -335,4 +331,4 @@ class StubResolver:
 
 
 def _nothing() -> None:
-    """The outcome was told already."""
+    """Do nothing: the outcome was reported already."""

@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.upstreams.test_system_resolver -*-
 """
-The system's resolver (``getaddrinfo``), in threads that nobody waits for.
+The system's resolver (``getaddrinfo``), called in daemon threads.
 
-It obeys everything that the system is set up with (hosts file, search domains, mDNS, LDAP), which is what an
-operator expects of a name in the rules file. A call cannot be interrupted: while name servers are silent it
-takes glibc 10 seconds and more. So each look-up has a daemon thread of its own, which neither the reactor's
-thread pool nor the end of the process waits for. One thread at most works for a name, also when its first
-look-up was given up.
+It uses the whole configuration of the system (hosts file, search domains, mDNS, LDAP), as an operator expects
+for names in the rules file. A call cannot be interrupted and may take more than 10 seconds if the name
+servers do not answer. So each look-up runs in its own daemon thread. It occupies no thread of the reactor's
+pool, and the process does not wait for it to exit. At most one thread runs for a name, even if its look-up
+was cancelled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from portfwd.kernel.sockets import literal_of
 
-#: Threads at a time; more names wait for their turn. Each costs some 100 KiB while it waits, and only names
-#: that the rules file writes come here.
+#: Maximum number of threads; further names are queued. A waiting thread costs about 100 KiB. Only names of
+#: the rules file are looked up here.
 MAX_THREADS: Final = 64
 
 Done = Callable[[Sequence[str]], None]
@@ -27,9 +27,9 @@ Done = Callable[[Sequence[str]], None]
 
 def system_addresses(host: str) -> Sequence[str]:
     """
-    The literals of `host`, in the order that the system gives them; this blocks.
+    Return the IP addresses of `host` in the order of the system. This blocks.
 
-    :raises OSError, UnicodeError: there are none, or it is no name.
+    :raises OSError, UnicodeError: there are none, or `host` is not a valid name.
     """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(literal_of(sockaddr) for _, _, _, _, sockaddr in found))
@@ -45,8 +45,8 @@ class SystemResolver:
         most: int = MAX_THREADS,
     ) -> None:
         """
-        :param call_from_thread: calls a function with its arguments on the reactor's thread.
-        :param most: threads at a time.
+        :param call_from_thread: calls a function with its arguments in the reactor's thread.
+        :param most: maximum number of threads.
         """
         self._call_from_thread = call_from_thread
         self._resolve = resolve
@@ -82,7 +82,8 @@ class SystemResolver:
             try:
                 thread.start()
             except RuntimeError:
-                # No thread can be had. Those that run will come here again; without any there is no answer.
+                # No thread can be started. A running thread will call this again; if there is none, the
+                # look-up fails.
                 if self._running:
                     return
                 del self._queue[host]
@@ -98,7 +99,7 @@ class SystemResolver:
         except (OSError, UnicodeError):
             found = ()
         finally:
-            # Whatever happened, somebody waits, and a place is free again.
+            # In every case report the result and free the slot of this thread.
             self._call_from_thread(self._returned, host, found)
 
     def _returned(self, host: str, found: Sequence[str]) -> None:
@@ -112,5 +113,5 @@ class SystemResolver:
 
 
 def resolver_of(reactor: Any) -> SystemResolver:
-    """The system's resolver, answering on `reactor`'s thread."""
+    """Make a system resolver that reports results in the thread of `reactor`."""
     return SystemResolver(reactor.callFromThread)

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.upstreams.test_timeout_queue -*-
 """
-Many waits of the same length on one timer.
+Many timeouts of the same length on one timer.
 
-Every session waits for its dial and, half-closed, for silence; nearly all of these waits end
-before their time. A delayed call of the reactor for each costs more than the system calls
-it watches over. Waits of one length end in the order in which they began, so a queue and
-one timer for its head do the same for next to nothing.
+Every session has a timeout for its dial and another one while it is half-closed. Nearly all of them are
+cancelled before they expire. A delayed call of the reactor for each would cost more than the system calls of
+the dial. Timeouts of one length expire in the order in which they began, so a queue and one timer for its
+first entry are sufficient.
 
-Waits that end together cost as much each as one that ends alone, and `AT_ONCE` of them are called before
-others have their turn: ten thousand sessions may have become silent in the same second.
+At most `AT_ONCE` expired timeouts are processed in one turn of the reactor, because ten thousand sessions may
+become silent in the same second.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from portfwd.kernel.turn_clock import AT_ONCE
 
 class TimeoutQueue:
     """
-    Calls those who have waited for `seconds`.
+    Timeouts of `seconds` each.
 
-    :ivar seconds: the length of every wait.
+    :ivar seconds: the length of each timeout.
     """
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
         self._clock = clock
-        # Ordered, and not a dict: to find the first of one from whose front others were taken takes longer
-        # the more of them there were.
+        # Not a dict: finding its first entry takes longer the more entries before it were removed.
         self._waiting: OrderedDict[object, tuple[float, Callable[[], None]]] = OrderedDict()
         self._timer: IDelayedCall | None = None
         self._calling = False
@@ -44,14 +43,14 @@ class TimeoutQueue:
         return who in self._waiting
 
     def wait(self, who: object, over: Callable[[], None]) -> None:
-        """Call `over` after `seconds`, unless `who` is forgotten before; a wait of his begins anew."""
+        """Call `over` after `seconds` unless `forget` is called; a pending timeout of `who` is restarted."""
         self._waiting.pop(who, None)
         self._waiting[who] = (self._clock.seconds() + self.seconds, over)
         if self._timer is None and not self._calling:
             self._timer = self._clock.callLater(self.seconds, self._due)
 
     def forget(self, who: object) -> None:
-        """`who` waits no more; one who does not wait is fine."""
+        """Cancel the timeout of `who`, if there is one."""
         if self._waiting.pop(who, None) is not None and not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -62,9 +61,9 @@ class TimeoutQueue:
         self._calling = True
         waiting = self._waiting
         try:
-            # Whoever waits again when it is called waits for the next turn, also for no time at all.
+            # A timeout that is added by a callback is not processed in this turn, even with zero seconds.
             for _ in range(min(AT_ONCE, len(waiting))):
-                # One at a time: who is called may forget others, and one that raises leaves the rest.
+                # Remove one at a time: a callback may cancel others, and one that raises must not lose them.
                 if not waiting or next(iter(waiting.values()))[0] > now:
                     break
                 _, (_, over) = waiting.popitem(last=False)

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.upstreams.checks.test_agent -*-
 """
-The check ``agent``: what a program on the target's machine says, in HAProxy's words.
+The check ``agent``: asks a program on the target's machine (HAProxy's agent check).
 
-The program accepts connections on a port of its own, writes one line and closes. The line has words
-with blanks or commas between them: ``up``, ``ready``, ``drain``, ``down``, ``failed``, ``stopped`` and
-``maint``, a share such as ``50%``, and a text behind ``#``. Words that are unknown here are ignored.
+The program accepts connections on its own port, writes one line and closes. The line has words separated by
+blanks or commas: ``up``, ``ready``, ``drain``, ``down``, ``failed``, ``stopped`` and ``maint``, a share such
+as ``50%``, and a text after ``#``. Unknown words are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portfwd.upstreams.checks.api import (
 )
 from portfwd.upstreams.health import Verdict
 
-#: Bytes of its line: HAProxy's buffer has more, its words need fewer.
+#: Maximum bytes of the line. HAProxy's buffer is larger; the words need less.
 MAX_LINE: Final = 4096
 _UP: Final = frozenset({"up", "ready"})
 _DOWN: Final = frozenset({"down", "failed", "fail", "stopped", "maint"})
@@ -36,10 +36,10 @@ _SHARE = re.compile(r"([0-9]{1,3})%", re.ASCII)
 @frozen
 class AgentCheck(Check):
     """
-    Asks an agent on the target's machine, which says `up`, `down`, `drain` or a share such as `50%`.
+    Asks an agent on the target's machine, which answers `up`, `down`, `drain` or a share such as `50%`.
 
-    Write `port=` for the port of the agent. An agent that cannot be reached says nothing: the target stays as
-    it is.
+    Set `port=` to the port of the agent. If the agent cannot be reached, the state of the target does not
+    change.
     """
 
     carrier: ClassVar[CheckCarrier] = CheckCarrier.PLAIN
@@ -52,13 +52,13 @@ class AgentCheck(Check):
 
 
 class AgentConversation(CheckConversation):
-    """One line."""
+    """Reads one line."""
 
     def __init__(self) -> None:
         self._line = b""
 
     def opened(self) -> CheckReply:
-        """The agent speaks first."""
+        """The agent sends first."""
         return WAIT
 
     def received(self, data: bytes) -> CheckReply:
@@ -74,7 +74,7 @@ class AgentConversation(CheckConversation):
 
 
 def judge(line: bytes) -> CheckReply:
-    """What a line of an agent says; one without a word that is known says nothing."""
+    """Judge the line of an agent; without a known word there is no verdict."""
     words, _, _text = line.decode("utf-8", "replace").partition("#")
     found = words.lower().replace(",", " ").split()
     share = next((match[1] for word in found if (match := _SHARE.fullmatch(word))), None)
@@ -82,7 +82,7 @@ def judge(line: bytes) -> CheckReply:
     cause = said(line)
     if not states and share is None:
         return CheckReply(silent=True)
-    # Of several words the one that keeps sessions away counts.
+    # If there are several words, one that means down has precedence.
     if any(word in _DOWN for word in states):
         return CheckReply(verdict=Verdict(False, cause))
     part = None if share is None else min(100, int(share)) / 100

@@ -1,19 +1,19 @@
 # -*- test-case-name: tests.upstreams.checks.test_api -*-
 """
-The contract of checks: what a plug-in is, and how one check of one target goes.
+The interface of checks for plug-ins.
 
 A check is an attrs class of options (`portfwd.filters.options.option`), derived from `Check`. For each check
-of a target its `Check.begin` makes a `CheckConversation`, which is told what happens and answers with a
-`CheckReply`: bytes to send, or the verdict that ends the check. Connecting, TLS, time limits and closing are
-the caller's; a conversation does no I/O and knows no time, so that its tests need neither.
+of a target, `Check.begin` makes a `CheckConversation`. Its methods are called for each event and return a
+`CheckReply`: bytes to send, or the verdict that ends the check. The caller connects, performs TLS, enforces
+the time limit and closes. A conversation does no I/O and has no clock, so its tests need neither.
 
 ::
 
     @frozen
     class Greeting(Check):
-        \"\"\"The server speaks first.\"\"\"
+        \"\"\"The server sends a greeting.\"\"\"
 
-        expect: bytes = option(data, positional=True, help="What it says.")
+        expect: bytes = option(data, positional=True, help="The expected greeting.")
 
         def begin(self, subject: Subject) -> CheckConversation:
             return GreetingConversation(self.expect)
@@ -29,11 +29,11 @@ from attrs import frozen
 
 from portfwd.upstreams.health import Verdict
 
-#: The version of this contract. A check for another version is refused.
+#: The version of this interface. A check for another version is refused.
 API_VERSION: Final = 1
-#: The maximum of bytes of an answer. The check fails if the server sends more without a verdict.
+#: Maximum bytes of an answer. The check fails if the server sends more without a verdict.
 MAX_ANSWER: Final = 65536
-#: Characters of what a server says that stand in a cause.
+#: Maximum characters of a server's answer in a cause.
 MAX_SAID: Final = 80
 
 

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_simple -*-
-"""The check ``exec``: a program of the operator's."""
+"""The check ``exec``: runs a program."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ExecCheck(Check):
     """
     Runs a program, and passes if its exit status is 0.
 
-    There is no shell. The environment has `PATH`, `PORTFWD_TARGET`, `PORTFWD_HOST` and `PORTFWD_PORT`. The
-    first line of its output is the cause. It is killed at the end of `timeout`.
+    No shell is used. The environment has `PATH`, `PORTFWD_TARGET`, `PORTFWD_HOST` and `PORTFWD_PORT`. The
+    first line of the output is the cause. The program is killed at the end of `timeout`.
     """
 
     carrier: ClassVar[CheckCarrier] = CheckCarrier.COMMAND
@@ -36,7 +36,7 @@ class ExecCheck(Check):
         """
         Refuse a clause without a program.
 
-        :raises ValueError: there is none.
+        :raises ValueError: `command` is empty.
         """
         if not self.command:
             raise ValueError("the program is missing")

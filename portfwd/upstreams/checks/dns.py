@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_dns -*-
-"""The check ``dns``: a question by UDP (RFC 1035)."""
+"""The check ``dns``: sends a question by UDP (RFC 1035)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DNSCheck(Check):
 
     name: str = option(
         OptionKind("name", _name, str),
-        help="The name that is asked for; `.` is the root.",
+        help="The name to ask for; `.` is the root.",
         example="example.com",
     )
     type: str = option(choice(*_TYPES), default="A", help="The type of the record.")
@@ -86,7 +86,7 @@ class DNSConversation(CheckConversation):
         )
 
     def received(self, data: bytes) -> CheckReply:
-        """Judge the answer; a datagram that is none is ignored, as a resolver does."""
+        """Judge the answer; datagrams that are not answers are ignored, as by a resolver."""
         if len(data) < HEADER or int.from_bytes(data[:2], "big") != self._number or not data[2] & 0x80:
             return WAIT
         code = _CODES.get(data[3] & 0x0F, str(data[3] & 0x0F))

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_http -*-
-"""The check ``http``: a request, the status of its answer, and a text in it."""
+"""The check ``http``: sends a request and checks the status, and optionally a text, of the response."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ _PLAIN: Final = OptionKind("text", _without_blanks, str)
 @frozen
 class HTTPCheck(Check):
     """
-    Asks for a path by HTTP, and passes if the status of the answer is one of those that are expected.
+    Requests a path by HTTP, and passes if the status of the response is one of the expected ones.
 
-    With `expect` a text must stand in the first 64 KiB of the answer as well.
+    With `expect`, the first 64 KiB of the response must also contain a text.
     """
 
-    path: str = option(_PLAIN, default="/", help="What is asked for.", example="/health")
+    path: str = option(_PLAIN, default="/", help="The requested path.", example="/health")
     status: tuple[str, ...] = option(
         OptionKind("statuses", statuses, ",".join, "200,2xx"),
         default=("2xx", "3xx"),
         help="Statuses that pass, such as `200` or `2xx,304`.",
     )
-    host: str = option(_PLAIN, default="", help="The `Host` of the request; without it the target's host.")
-    expect: bytes = option(data, default=b"", help="A text that must stand in the answer.")
+    host: str = option(_PLAIN, default="", help="The `Host` of the request; by default the target's host.")
+    expect: bytes = option(data, default=b"", help="A text that the response must contain.")
 
     def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
@@ -82,7 +82,7 @@ class HTTPConversation(CheckConversation):
         self._status = b""
 
     def opened(self) -> CheckReply:
-        """Ask, by HTTP/1.0: the answer is not chunked then, and the server closes behind it."""
+        """Send the request by HTTP/1.0, so the response is not chunked and the server closes after it."""
         lines = (
             f"GET {self._options.path} HTTP/1.0",
             f"Host: {self._host}",
@@ -92,7 +92,7 @@ class HTTPConversation(CheckConversation):
         return CheckReply("".join(f"{line}\r\n" for line in (*lines, "")).encode())
 
     def received(self, data: bytes) -> CheckReply:
-        """Look at the status line, then for the text."""
+        """Check the status line, then search for the text."""
         self._answer += data
         if not self._status:
             match = _STATUS_LINE.match(self._answer)
@@ -116,5 +116,5 @@ class HTTPConversation(CheckConversation):
         return failed(f"'{said(self._options.expect)}' is not in the answer")
 
     def ended(self) -> CheckReply:
-        """Without the text the answer is not as expected."""
+        """The response is complete and does not contain the text."""
         return self._missing() if self._status else super().ended()

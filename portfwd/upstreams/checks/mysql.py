@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.upstreams.checks.test_mysql -*-
 """
-The check ``mysql``: the server's greeting, and a login without a password.
+The check ``mysql``: waits for the greeting of the server, and logs in without a password.
 
-MySQL's internals manual, "Connection Phase": packets are three bytes of length, a number and the payload.
+MySQL's internals manual, "Connection Phase": a packet has a length of three bytes, a number and the payload.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from portfwd.upstreams.checks.api import (
 CAPABILITIES: Final = 0x00000001 | 0x00000200 | 0x00008000 | 0x00080000
 #: utf8mb4_general_ci, which every version since 5.5.3 has.
 CHARSET: Final = 45
-#: Who logs in without `user`, and is expected not to be let in.
+#: The user name without `user=`; the server is expected to deny it.
 NOBODY: Final = "portfwd-check"
-#: The server is well, and denies a login: ER_ACCESS_DENIED_ERROR, ER_NOT_SUPPORTED_AUTH_MODE,
+#: Errors by which a working server denies a login: ER_ACCESS_DENIED_ERROR, ER_NOT_SUPPORTED_AUTH_MODE,
 #: ER_ACCESS_DENIED_NO_PASSWORD_ERROR and ER_SECURE_TRANSPORT_REQUIRED.
 DENIED: Final = frozenset({1045, 1251, 1698, 3159})
 #: COM_QUIT.
@@ -42,8 +42,8 @@ class MySQLCheck(Check):
     """
     Waits for the greeting of a MySQL or MariaDB server, and for its answer to a login.
 
-    With `user` that user must exist without a password, and needs no rights. Without it, a user that does not
-    exist logs in, and the server is well when it denies that.
+    With `user`, that user must exist, have no password, and needs no rights. Without it, the check logs in as
+    a user that does not exist, and passes if the server denies the login.
     """
 
     user: str = option(text, default="", help="User to log in as, without a password.")
@@ -54,7 +54,7 @@ class MySQLCheck(Check):
 
 
 def packet(number: int, payload: bytes) -> bytes:
-    """One packet."""
+    """Build one packet."""
     return len(payload).to_bytes(3, "little") + bytes([number & 0xFF]) + payload
 
 
@@ -67,11 +67,11 @@ class MySQLConversation(CheckConversation):
         self._version = ""
 
     def opened(self) -> CheckReply:
-        """The server speaks first."""
+        """The server sends first."""
         return WAIT
 
     def received(self, data: bytes) -> CheckReply:
-        """Read one packet after the other; one is answered before the next comes."""
+        """Read one packet. The server sends the next one after an answer."""
         self._buffer += data
         if len(self._buffer) < 4:
             return WAIT
@@ -92,8 +92,8 @@ class MySQLConversation(CheckConversation):
         if payload[0] != 10:
             return failed(f"protocol {payload[0]} and not 10")
         self._version = said(payload[1:].partition(b"\0")[0]) or "?"
-        # Also without `user`: a server blocks an address that breaks off the handshake `max_connect_errors`
-        # times, and so all sessions from it. A login that is denied does not count.
+        # Log in also without `user`: a server blocks an address, and all sessions from it, after
+        # `max_connect_errors` interrupted handshakes. Denied logins are not counted.
         login = (
             CAPABILITIES.to_bytes(4, "little")
             + (1 << 24).to_bytes(4, "little")
@@ -110,14 +110,14 @@ class MySQLConversation(CheckConversation):
         if payload[0] == 0x00:
             who = f", {self._user} is logged in" if self._user else ""
             return passed(f"version {self._version}{who}", QUIT)
-        if payload[0] == 0xFE:  # another way to authenticate: an empty password is empty in all of them
+        if payload[0] == 0xFE:  # another authentication method: an empty password is empty in all of them
             return CheckReply(packet(number + 1, b""))
-        if payload[0] == 0x01:  # caching_sha2_password tells that the empty password is good; OK follows
+        if payload[0] == 0x01:  # caching_sha2_password: the empty password is accepted; OK follows
             return WAIT
-        return failed("an answer to the login that is none")
+        return failed("an invalid answer to the login")
 
 
 def _error(payload: bytes) -> str:
-    """What an ERR packet says: two bytes of a code, ``#`` and five of a state, then text."""
+    """Return the text of an ERR packet: two bytes of code, ``#`` and five bytes of state, then the text."""
     text = payload[3:]
     return said(text[6:] if text.startswith(b"#") else text) or "the server refuses"

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.upstreams.checks.test_pgsql -*-
 """
-The check ``pgsql``: a PostgreSQL server, and whether it is the primary.
+The check ``pgsql``: whether a PostgreSQL server accepts connections, and whether it is the primary.
 
-PostgreSQL's manual, chapter "Frontend/Backend Protocol", version 3.0. Since version 14 a server says after
+PostgreSQL's manual, chapter "Frontend/Backend Protocol", version 3.0. Since version 14 a server reports after
 the login whether it is in hot standby; an older one is asked by a query.
 """
 
@@ -35,13 +35,13 @@ QUESTION: Final = b"SELECT pg_is_in_recovery()\0"
 @frozen
 class PgSQLCheck(Check):
     """
-    Asks a PostgreSQL server whether it takes connections, and whether it is the primary or a replica.
+    Asks a PostgreSQL server whether it accepts connections, and whether it is the primary or a replica.
 
-    For a role it logs in; the user needs no rights. Logging in is understood without a password (`trust`), in
-    clear text, by MD5 and by SCRAM-SHA-256.
+    To learn the role it logs in; the user needs no rights. The supported methods are `trust`, a password in
+    clear text, MD5 and SCRAM-SHA-256.
     """
 
-    role: str = option(choice("any", "primary", "replica"), default="any", help="The role that it must have.")
+    role: str = option(choice("any", "primary", "replica"), default="any", help="The required role.")
     user: str = option(text, default="portfwd", help="User to log in as.", example="probe")
     database: str = option(text, default="postgres", help="Database to log in to.")
     password_file: FileText | None = option(
@@ -54,12 +54,12 @@ class PgSQLCheck(Check):
 
 
 def message(kind: bytes, payload: bytes) -> bytes:
-    """One message."""
+    """Build one message."""
     return kind + (len(payload) + 4).to_bytes(4, "big") + payload
 
 
 class PgSQLConversation(CheckConversation):
-    """The login, and the question for the role where the server has not said it."""
+    """The login, and a query for the role if the server does not report it."""
 
     def __init__(self, options: PgSQLCheck, nonce: str) -> None:
         self._options = options
@@ -84,7 +84,7 @@ class PgSQLConversation(CheckConversation):
         return CheckReply(message(b"", payload))
 
     def received(self, data: bytes) -> CheckReply:
-        """Read one message after the other."""
+        """Read the complete messages."""
         self._buffer += data
         send = b""
         while len(self._buffer) >= 5:
@@ -112,7 +112,7 @@ class PgSQLConversation(CheckConversation):
         if kind == b"S" and payload.startswith(b"in_hot_standby\0"):
             self._is_replica = payload.split(b"\0")[1] == b"on"
         elif kind == b"D":
-            # One column: two bytes of their number, four of its length, and t or f.
+            # One column: the number of columns (two bytes), its length (four bytes), and t or f.
             self._is_replica = payload[6:7] == b"t"
         elif kind == b"Z":
             return self._ready()
@@ -131,7 +131,7 @@ class PgSQLConversation(CheckConversation):
 
     def _authenticate(self, how: int, rest: bytes) -> CheckReply:
         if self._options.role == "any":
-            return passed("it takes connections", TERMINATE if how == 0 else b"")
+            return passed("it accepts connections", TERMINATE if how == 0 else b"")
         if how in (0, 12):
             if how == 12:
                 self._scram.verify(rest)
@@ -156,6 +156,6 @@ def _md5(value: bytes) -> bytes:
 
 
 def _error(payload: bytes) -> str:
-    """The text of an ErrorResponse: fields of a letter and a text; M is for people."""
+    """Return the text of an ErrorResponse. A field is a letter and a text; M is the message."""
     fields = {field[:1]: field[1:] for field in payload.split(b"\0") if field}
     return said(fields.get(b"M", b"")) or "it refuses"

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_redis -*-
-"""The check ``redis``: ``PING``, or ``ROLE`` for the role of the server (RESP 2)."""
+"""The check ``redis``: sends ``PING``, or ``ROLE`` to check the role of the server (RESP 2)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from portfwd.upstreams.checks.api import (
 @frozen
 class RedisCheck(Check):
     """
-    Asks a Redis server for a `PING`, or for its role.
+    Sends `PING` to a Redis server, or checks its role.
 
-    With `role=master` a replica fails, and with `role=slave` a master, or a replica without its master.
+    With `role=master`, a replica fails. With `role=slave`, a master fails, and so does a replica that is not
+    connected to its master.
     """
 
-    role: str = option(choice("any", "master", "slave"), default="any", help="The role that it must have.")
-    user: str = option(text, default="", help="User of `AUTH`; without it the default one.")
+    role: str = option(choice("any", "master", "slave"), default="any", help="The required role.")
+    user: str = option(text, default="", help="User of `AUTH`; by default Redis' default user.")
     password_file: FileText | None = option(
         file_text, default=None, help="A file with the password for `AUTH` in its first line."
     )
@@ -39,7 +40,7 @@ class RedisCheck(Check):
 
 
 def command(*words: str) -> bytes:
-    """A command in the form of an array of bulk strings."""
+    """Build a command as an array of bulk strings."""
     parts = [f"*{len(words)}\r\n".encode()]
     for word in words:
         raw = word.encode()
@@ -48,7 +49,7 @@ def command(*words: str) -> bytes:
 
 
 class RedisConversation(CheckConversation):
-    """``AUTH`` where there is a password, then the question."""
+    """``AUTH`` if there is a password, then ``PING`` or ``ROLE``."""
 
     def __init__(self, options: RedisCheck) -> None:
         self._role = options.role
@@ -60,11 +61,11 @@ class RedisConversation(CheckConversation):
         self._auth = command("AUTH", *credentials) if lines else b""
 
     def opened(self) -> CheckReply:
-        """Send both at once: answers come in the order of the commands."""
+        """Send both commands at once; the answers have the same order."""
         return CheckReply(self._auth + self._question)
 
     def received(self, data: bytes) -> CheckReply:
-        """Read one answer after the other."""
+        """Read the answers."""
         self._answer += data
         if self._authenticates:
             line, newline, rest = self._answer.partition(b"\r\n")
@@ -83,7 +84,7 @@ class RedisConversation(CheckConversation):
         return self._judge(lines[:-1])
 
     def _judge(self, lines: list[bytes]) -> CheckReply:
-        """*5, $5, slave, $9, 127.0.0.1, :6379, $9, connected, :3167038: as far as it is there."""
+        """Judge *5, $5, slave, $9, 127.0.0.1, :6379, $9, connected, :3167038, as far as received."""
         if len(lines) < 3:
             return self._more()
         role = said(lines[2])

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.upstreams.checks.test_registry -*-
 """
-Which checks there are, and the class behind a name.
+Find the class of a check by its name.
 
-A check is named by an entry point of the group ``portfwd.checks``, our own checks too, or as
-``python:MODULE.CLASS``. It is a class derived from `Check`. Nothing is imported before a rules file or a
-listing asks for it.
+A name is an entry point of the group ``portfwd.checks``, which has the built-in checks too, or
+``python:MODULE.CLASS``. The class must be derived from `Check`. A module is imported when a rules file or a
+listing needs it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from portfwd.values import printable
 
 #: The group of entry points that name checks.
 GROUP: Final = "portfwd.checks"
-#: Our own entry points once more, for a tree that was not installed, or before it gained a check.
+#: The entry points of the built-in checks, for a source tree that is not installed, or was installed before a
+#: check was added.
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "agent": "portfwd.upstreams.checks.agent:AgentCheck",
@@ -56,14 +57,14 @@ _TIMING: Final = frozenset(one.key for one in declared(Timing))
 
 @frozen
 class FoundCheck:
-    """A class of checks, and where it comes from."""
+    """A class of checks and its origin."""
 
     kind: type[Check]
     origin: Origin
 
     @property
     def options(self) -> tuple[Declared, ...]:
-        """Its own options, then those that all checks have and it does not replace."""
+        """Its own options, then those of all checks that it does not override."""
         own = declared(self.kind)
         keys = {one.key for one in own}
         return (*own, *(one for one in declared(Timing) if one.key not in keys))
@@ -76,7 +77,7 @@ class FoundCheck:
     def read(
         self, plain: Sequence[str], pairs: Sequence[tuple[str, str]], files: OptionFiles
     ) -> tuple[Check, Timing] | list[OptionProblem]:
-        """The check and its timing for a clause, or all that is wrong with the clause."""
+        """Read a clause: return the check and its timing, or all problems of the clause."""
         own = {one.key for one in declared(self.kind)}
         numbers: tuple[list[int], list[int]] = ([], [])
         for index, (key, _) in enumerate(pairs):
@@ -92,13 +93,13 @@ class FoundCheck:
 
 
 def _renumbered(problem: OptionProblem, numbers: Sequence[int]) -> OptionProblem:
-    """`problem` with the number that its option has in the clause."""
+    """Return `problem` with the number of its option in the whole clause."""
     option = problem.option if problem.option is None else numbers[problem.option]
     return OptionProblem(problem.message, problem.hint, problem.word, option, problem.in_value)
 
 
 class CheckRegistry:
-    """The checks that can be named; `CheckRegistry.installed` has those of this Python."""
+    """The available checks; `CheckRegistry.installed` returns those of this Python."""
 
     def __init__(self, origins: Iterable[Origin]) -> None:
         self._origins = by_name(origins)
@@ -108,19 +109,19 @@ class CheckRegistry:
 
     @classmethod
     def installed(cls) -> CheckRegistry:
-        """What the distributions of this Python bring, and ours."""
+        """Return the checks of all installed distributions and the built-in ones."""
         return cls(installed_origins(GROUP, BUILT_IN))
 
     def origins(self) -> Iterator[Origin]:
-        """Every entry point, by name."""
+        """Return all entry points, sorted by name."""
         for name in sorted(self._origins):
             yield from self._origins[name]
 
     def find(self, name: str) -> FoundCheck:
         """
-        The check that a rules file calls `name`.
+        Return the check called `name`.
 
-        :raises Unavailable: there is none, there are two, or it cannot be imported or used.
+        :raises Unavailable: there is none or more than one, or it cannot be imported or used.
         """
         if name.startswith(PYTHON):
             return self.load(python_origin(name, "check"))
@@ -159,7 +160,7 @@ class CheckRegistry:
         try:
             declared(kind)
         except KeyboardInterrupt:
-            raise  # the operator's
+            raise
         except BaseException as error:
             raise Unavailable("bad-check", f"{what} does not say its options: {told(error)}") from error
         return FoundCheck(kind, origin)

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_scram -*-
-"""SCRAM-SHA-256 (RFC 5802, RFC 7677), the client's side without channel binding."""
+"""The client side of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import hmac
 from functools import lru_cache
 from typing import Final
 
-#: Iterations that a server may ask for: a check must not keep the reactor. PostgreSQL's default is 4096.
+#: Maximum iterations that a server may request, because the computation blocks the reactor. PostgreSQL's
+#: default is 4096.
 MAX_ITERATIONS: Final = 20_000
 
 
 class ScramError(ValueError):
-    """The server's message is wrong, or it does not know the password."""
+    """The server's message is invalid, or the server does not know the password."""
 
 
 @lru_cache(maxsize=64)
 def _salted(password: str, salt: bytes, iterations: int) -> bytes:
-    # The same for every check, until the password is changed: computed once.
+    # Cached, because the result is the same for every check until the password is changed.
     return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
 
 
@@ -29,7 +30,7 @@ def _hmac(key: bytes, message: bytes) -> bytes:
 
 
 class Scram:
-    """One exchange. PostgreSQL takes the user's name from its start-up message, so it is empty here."""
+    """One exchange. The user name is empty, because PostgreSQL uses the name in the start-up message."""
 
     def __init__(self, password: str, nonce: str) -> None:
         self._password = password
@@ -38,14 +39,14 @@ class Scram:
         self._signature = b""
 
     def first(self) -> bytes:
-        """The client's first message."""
+        """Build the client's first message."""
         return f"n,,{self._bare}".encode()
 
     def final(self, server_first: bytes) -> bytes:
         """
-        The client's last message.
+        Build the client's last message.
 
-        :raises ScramError: `server_first` is not as it must be.
+        :raises ScramError: `server_first` is invalid.
         """
         try:
             parts = dict(part.split("=", 1) for part in server_first.decode("ascii").split(","))
@@ -65,9 +66,9 @@ class Scram:
 
     def verify(self, server_final: bytes) -> None:
         """
-        Judge the server's last message.
+        Verify the server's last message.
 
-        :raises ScramError: it does not know the password.
+        :raises ScramError: the server does not know the password.
         """
         if server_final.split(b",")[0] != b"v=" + base64.b64encode(self._signature):
             raise ScramError("the server does not know the password")

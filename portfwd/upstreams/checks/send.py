@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_simple -*-
-"""The checks ``send`` and ``expect``: bytes to the target, and bytes that must come from it."""
+"""The checks ``send`` and ``expect``: send bytes to the target, and wait for bytes from it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from portfwd.upstreams.checks.api import (
 
 @frozen
 class SendCheck(Check):
-    """Sends bytes, and passes if the answer has what is expected, anywhere in its first 64 KiB."""
+    """Sends bytes, and passes if the first 64 KiB of the answer contain the expected bytes."""
 
-    send: bytes = option(data, positional=True, help="What is sent.", example='"PING\\\\r\\\\n"')
+    send: bytes = option(data, positional=True, help="The bytes to send.", example='"PING\\\\r\\\\n"')
     word: str = option(
-        choice("expect"), positional=True, default="expect", help="Stands between the two.", example="expect"
+        choice("expect"), positional=True, default="expect", help="Separates the two.", example="expect"
     )
-    expect: bytes = option(data, positional=True, default=b"", help="What must come.", example='"+PONG"')
+    expect: bytes = option(data, positional=True, default=b"", help="The expected bytes.", example='"+PONG"')
 
     def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
@@ -36,9 +36,9 @@ class SendCheck(Check):
 
 @frozen
 class ExpectCheck(Check):
-    """Passes if the target, which speaks first, says what is expected."""
+    """Passes if the target, which sends first, sends the expected bytes."""
 
-    expect: bytes = option(data, positional=True, help="What must come.", example='"220 "')
+    expect: bytes = option(data, positional=True, help="The expected bytes.", example='"220 "')
 
     def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
@@ -46,7 +46,7 @@ class ExpectCheck(Check):
 
 
 class SendConversation(CheckConversation):
-    """One question and its answer."""
+    """Sends bytes and searches the answer."""
 
     def __init__(self, send: bytes, expect: bytes) -> None:
         self._send = send
@@ -54,11 +54,11 @@ class SendConversation(CheckConversation):
         self._answer = b""
 
     def opened(self) -> CheckReply:
-        """Ask; without anything to wait for that is all."""
+        """Send the bytes; pass if no answer is expected."""
         return CheckReply(self._send) if self._expect else passed("sent", self._send)
 
     def received(self, data: bytes) -> CheckReply:
-        """Look for what is expected."""
+        """Search for the expected bytes."""
         self._answer += data
         if self._expect in self._answer:
             return passed(f"got '{said(self._expect)}'")
@@ -68,5 +68,5 @@ class SendConversation(CheckConversation):
         return failed(f"'{said(self._expect)}' did not come, but '{said(self._answer)}'")
 
     def ended(self) -> CheckReply:
-        """It did not come."""
+        """The expected bytes were not received."""
         return self._missing() if self._answer else super().ended()

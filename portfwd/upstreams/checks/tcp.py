@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_simple -*-
-"""The check ``tcp``: a dial."""
+"""The check ``tcp``: connects to the target."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TCPCheck(Check):
     """
     Connects to the target as a session does, with TLS for a `tls:` target, and closes.
 
-    It does not show that the program behind the socket works: the kernel accepts connections for a program
-    that is stopped.
+    It does not detect that the server program hangs, because the kernel accepts connections for a stopped
+    program too.
     """
 
     only_connects: ClassVar[bool] = True

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.upstreams.checks.test_simple -*-
-"""The check ``tls``: a TLS handshake."""
+"""The check ``tls``: performs a TLS handshake."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from portfwd.upstreams.checks.api import Check, CheckCarrier
 @frozen
 class TLSCheck(Check):
     """
-    Makes a TLS handshake with the target, also where its bytes are passed on by TCP.
+    Performs a TLS handshake with the target, also if sessions connect to it by plain TCP.
 
-    A `tls:` target is verified as its own options say.
+    A `tls:` target is verified according to its own options.
     """
 
     carrier: ClassVar[CheckCarrier] = CheckCarrier.TLS
@@ -24,5 +24,5 @@ class TLSCheck(Check):
 
     verify: bool = option(switch, default=True, help="Whether a target that is not `tls:` is verified.")
     server_name: str = option(
-        text, default="", help="The name that it is asked for and must have; without it the target's host."
+        text, default="", help="The name that is requested and verified; by default the target's host."
     )

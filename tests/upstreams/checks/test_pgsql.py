@@ -22,7 +22,7 @@ class PgSQLTests(CheckCase):
         """For any role a server that asks for a password takes connections; one that starts up does not."""
         made = check("pgsql", user="probe")
         scram = message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0")
-        self.assertEqual(self.judge(made, scram, sent=[START]), (True, "it takes connections"))
+        self.assertEqual(self.judge(made, scram, sent=[START]), (True, "it accepts connections"))
         starting = message(b"E", b"SFATAL\0C57P03\0Mthe database system is starting up\0\0")
         self.assertEqual(self.judge(made, starting), (False, "the database system is starting up"))
         self.assertEqual(self.judge(made, b"HTTP/1.1 400"), (False, "no answer of PostgreSQL"))
