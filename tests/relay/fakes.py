@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
+from unittest import mock
 
 from attrs import evolve
 from twisted.internet.task import Clock
@@ -20,6 +21,7 @@ from portfwd.kernel.platform import Platform
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
+from portfwd.relay.rule import RelayRule
 from portfwd.rules.access import AccessList
 from portfwd.rules.model import AclEntry, Kind, ListenSpec, Options, PortRange, Rule, TargetSpec
 from portfwd.streams.stream import Loss, StreamOwner, Viewer
@@ -405,3 +407,14 @@ def a_live_rule(
 def changed(options: Options | None, **values: Any) -> Options:
     """`options` with some of them replaced."""
     return evolve(Options() if options is None else options, **values)
+
+
+def dialled_by(rule: RelayRule, target: object = None, permits: Any = None) -> Destination:
+    """The only target of a dial that `rule` makes; nothing is dialled."""
+    orders: list[Any] = []
+    with mock.patch("portfwd.relay.rule.Dial", lambda _, order, *others: orders.append(order)):
+        # Not the method of the object: tests of sessions replace it.
+        RelayRule.dial(rule, cast(Any, None), target, permits)
+    (destination,) = orders[0].targets
+    assert isinstance(destination, Destination)
+    return destination

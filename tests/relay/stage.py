@@ -464,11 +464,12 @@ class Stage:
         fits = session.name.startswith("tcp") and session.under_way() <= FITS
         for live in self.forwarder.rules:
             for one in live.sessions.values():
-                for half in (one._client, one._upstream):
-                    peer = session.peer(half.side)
-                    waits = peer.is_there and (peer.reading or fits) and not half.lost
-                    if waits and half.stream is not None and half.stream.undelivered() > 0:
-                        return True
+                for stream in one.streams:
+                    if stream is not None:
+                        peer = session.peer(stream.side)
+                        waits = peer.is_there and (peer.reading or fits)
+                        if waits and stream.undelivered() > 0:
+                            return True
         return False
 
     def play(self, kind: str, family: str, script: list[tuple[Side, str, int]], early: int = 0) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from unittest import mock
 
 from portfwd.filters.api import DONE, Filter, Route, Verdict
 from portfwd.relay.datagram_targets import MOST_UNREACHABLE, UNREACHABLE_FOR, DatagramTargets, usable_hosts
@@ -112,7 +113,7 @@ class RefusedTests(NamedCase):
         targets = DatagramTargets(self.reactor, self.forwarder.bound[0].live.context.names)
         addresses = [InetAddress("192.0.2.1", port) for port in range(1, MOST_UNREACHABLE + 3)]
         for address in addresses:
-            targets._mark(address)
+            targets.refused(mock.Mock(address=address, is_open=False), "refused")
         self.assertEqual(targets.in_order(addresses[1:4]), [addresses[1], addresses[2], addresses[3]])
         self.assertFalse(targets.was_unreachable(addresses[1]))
         self.assertEqual(targets.in_order(addresses[-1:] + addresses[:1]), addresses[:1] + addresses[-1:])

@@ -16,7 +16,9 @@ from typing import Any, cast
 
 from attrs import evolve
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -1079,8 +1081,10 @@ class PortableTests(DialCase):
 
     def test_abstract_names(self) -> None:
         """The @ of an abstract name becomes the NUL that the kernel wants."""
-        endpoint = portable_endpoint(self.clock, UnixAddress("@name"), 10.0)
-        self.assertEqual(endpoint._path, "\0name")  # type: ignore[attr-defined]
+        reactor = MemoryReactor()
+        endpoint: Any = portable_endpoint(cast(Any, reactor), UnixAddress("@name"), 10.0)
+        endpoint.connect(Factory())
+        self.assertEqual([client[0] for client in reactor.unixClients], ["\0name"])
 
 
 class ClockWithWriters(Clock):

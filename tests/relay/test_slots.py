@@ -11,7 +11,7 @@ from portfwd.relay.live import LiveRule
 from portfwd.relay.slots import SessionSlots
 from portfwd.rules.model import AclEntry, OnDeny
 from portfwd.values import CloseReason, InetAddress, Side, UnixAddress
-from tests.relay.fakes import CLIENT, UPSTREAM, FakeStream
+from tests.relay.fakes import CLIENT, UPSTREAM, FakeStream, dialled_by
 from tests.relay.test_session import SessionCase
 
 ELSEWHERE = InetAddress("198.51.100.99", 4711)
@@ -181,12 +181,12 @@ class SessionTests(SessionCase):
             self.rule.access, self.rule.context, self.lines, lambda: 0.0, routes={route: before},
         )  # fmt: skip
         self.assertEqual([one.occupancy.taken for one in again.every_destination], [1, 1])
-        self.assertEqual(again._destination(route).occupancy.taken, 1)
+        self.assertEqual(dialled_by(again, route).occupancy.taken, 1)
 
     def test_chosen_target(self) -> None:
         """A target that a filter chose by its address has the rule's limit, however it was chosen."""
         self.dialling(max_conns_per_target=1)
-        self.assertTrue(self.rule._destination(ELSEWHERE).take())
-        chosen = self.rule._destination(ELSEWHERE)
+        self.assertTrue(dialled_by(self.rule, ELSEWHERE).take())
+        chosen = dialled_by(self.rule, ELSEWHERE)
         self.assertTrue(chosen.take())  # the first one is held by nobody
-        self.assertFalse(self.rule._destination(ELSEWHERE).take())
+        self.assertFalse(dialled_by(self.rule, ELSEWHERE).take())

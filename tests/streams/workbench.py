@@ -167,12 +167,18 @@ class Workbench:
         splicing: bool = True,
         splice_first: bool = False,
         pass_ends: bool = True,
+        allowance: int = 64 * PIPE,
+        owned: bool = True,
     ) -> None:
+        """
+        :param allowance: bytes of all pipes.
+        :param owned: whether the client's stream has an owner.
+        """
         self.reactor = TurnedReactor()
         self.poller = Poller(self.reactor)  # type: ignore[arg-type]
         self.poller.start()
         self.faults = Faults()
-        self.pool = PipePool(64 * PIPE, DescriptorBudget(0, 0), self.reactor) if splicing else None
+        self.pool = PipePool(allowance, DescriptorBudget(0, 0), self.reactor) if splicing else None
         self.owner = Owner(pass_ends=pass_ends)
         self.setup = FlowSetup(
             self.poller,
@@ -188,6 +194,8 @@ class Workbench:
             sock.setblocking(False)
         self.client = self._stream(near, Side.CLIENT)
         self.upstream = self._stream(far, Side.UPSTREAM)
+        for stream in (self.client, self.upstream) if owned else (self.upstream,):
+            stream.own(self.owner)  # type: ignore[arg-type]
         self.owner.peers = {self.client: self.upstream, self.upstream: self.client}
         self.join_streams()
 
@@ -200,7 +208,6 @@ class Workbench:
         faulty: Any = FaultySocket(sock, self.faults)
         stream = SocketStream(faulty, None, self)
         stream.side = side
-        stream.own(self.owner)  # type: ignore[arg-type]
         return stream
 
     def join(self, source: SocketEnd, destination: SocketEnd) -> SocketFlow:

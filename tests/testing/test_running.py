@@ -43,11 +43,10 @@ class RunningForwarderTests(SynchronousTestCase):
                 client.recv(1)
             (session,) = forwarder.wait_for_sessions(1)
             self.assertEqual((session["rule"], session["to_upstream"]["bytes"]), ("web", 5))
-            process = forwarder._process
-            assert process is not None
+            address = forwarder.addresses["web"]
             self.assertIn("web: listening on", forwarder.log)
         self.assertEqual(received, b"HELLO")
-        self.assertIsNotNone(process.returncode)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, address, 5)
 
     def test_wrong_rules(self) -> None:
         """Rules that are refused are told with what is wrong."""

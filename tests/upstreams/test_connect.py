@@ -9,7 +9,8 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 from twisted.internet import error, reactor
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
@@ -280,12 +281,9 @@ class AttemptCases:
     async def test_no_descriptor(self) -> None:
         """Where no socket can be made the failure is our own, and told at once."""
         attempt = self.attempt(InetAddress("127.0.0.1", 9))
-
-        def exhausted() -> socket.socket:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-        attempt._make_socket = exhausted  # type: ignore[method-assign]
-        attempt.start()
+        exhausted = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        with mock.patch.object(connect, "bare_socket", side_effect=exhausted):
+            attempt.start()
         self.assertIsInstance(self.owner.told[0], errors.OutOfResources)
         self.assert_nothing_left()
 
@@ -364,7 +362,6 @@ class PolledAttemptTests(AttemptCases, AttemptCase):
     async def test_not_watched(self) -> None:
         """Where the kernel does not watch the socket the attempt fails."""
         listening, address = self.listening()
-        attempt = self.attempt(address)
 
         class Full:
             def watch(self, *_: object) -> None:
@@ -373,8 +370,8 @@ class PolledAttemptTests(AttemptCases, AttemptCase):
             def forget(self, sock: socket.socket) -> None:
                 sock.close()
 
-        attempt._poller = Full()  # type: ignore[assignment]
-        attempt.start()
+        self.poller = cast(Any, Full())
+        self.attempt(address).start()
         self.assertIsInstance(self.owner.told[0], errors.ConnectFailed)
         listening.close()
 

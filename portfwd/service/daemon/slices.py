@@ -58,6 +58,7 @@ class Slices(Generic[T]):
         begun = self._seconds()
         end = begun + SLICE
         try:
+            next(self._steps)  # at least one, whatever the clock does
             while self._seconds() < end:
                 next(self._steps)
         except StopIteration as result:

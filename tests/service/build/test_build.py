@@ -24,7 +24,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
@@ -33,6 +33,7 @@ from portfwd.kernel.platform import Platform
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.handed_clients import HandedClients
+from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
 from portfwd.service.build import build, endpoints
@@ -48,6 +49,7 @@ from portfwd.service.build.build import (
 from portfwd.service.build.targets import destination, target_label, target_labels
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.sockets.socket_opening import SocketShare, SocketStreams
+from portfwd.streams.transports.transport import TransportStream
 from portfwd.values import InetAddress, UnixAddress
 from tests.events import EventsOf
 from tests.places import short_directory
@@ -314,6 +316,15 @@ class BindTests(BindCase):
             self.assertIn("a: cannot listen on systemd:web: ", line)
         self.assertEqual(count_descriptors(), before)
 
+    def accept_one(self, bound: Bound) -> None:
+        """A client connects, and the listener takes it."""
+        (listener,) = bound.listeners
+        assert isinstance(listener, Listener)
+        assert isinstance(listener.address, InetAddress)
+        listener.start()
+        with socket.create_connection((listener.address.host, listener.address.port)):
+            listener.doRead()
+
     def test_client_that_vanished(self) -> None:
         """A client whose socket cannot be set up costs nothing, and the listener goes on."""
         (one,) = planned("a: 127.0.0.1:0 -> 10.0.0.1:1", self.context)
@@ -321,9 +332,7 @@ class BindTests(BindCase):
         one.live.streams.accepted.side_effect = OSError(errno.ENOTCONN, "gone")
         (bound,) = self.binder.bind_all([one])
         self.addCleanup(self.close, bound)
-        self.budget.take(2)
-        with socket.socket() as client:
-            bound.listeners[0]._accept(client, None)
+        self.accept_one(bound)
         self.assertEqual(self.budget.spent, 0)
 
     def test_session_gives_back(self) -> None:
@@ -334,9 +343,8 @@ class BindTests(BindCase):
         one.live.streams.accepted.return_value = stream
         (bound,) = self.binder.bind_all([one])
         self.addCleanup(self.close, bound)
-        self.budget.take(2)
-        with mock.patch("portfwd.relay.live.LiveRule.dial"), socket.socket() as client:
-            bound.listeners[0]._accept(client, None)
+        with mock.patch("portfwd.relay.live.LiveRule.dial"):
+            self.accept_one(bound)
             self.assertEqual(self.budget.spent, 2)
             stream.resets()
         self.assertEqual(self.budget.spent, 0)
@@ -440,9 +448,9 @@ class EndpointTests(BindCase):
             return succeed(FakePort())
 
         self.binder.bind_all([Planned(live, 0, cast(Any, mock.Mock(listen=listen)))])
-        streams = [mock.Mock(), mock.Mock()]
+        streams = [mock.Mock(TransportStream, transport=None) for _ in range(2)]
         for stream in streams:
-            factories[0].arrival._accept(stream)
+            factories[0].arrival.opened(stream)
         self.assertEqual(self.budget.spent, 2)
         streams[0].abort.assert_not_called()
         streams[1].abort.assert_called_once_with()
@@ -517,7 +525,8 @@ class PortableTests(TestCase):
 
     def endpoints(self, text: str) -> list[Any]:
         """What would listen."""
-        context = a_context(own_sockets=False)
+        self.reactor = MemoryReactorClock()
+        context = a_context(self.reactor, own_sockets=False)
         (one,) = planned(text, context)
         binder = Binder(context, DescriptorBudget(0, 0))
         return binder.bind(one).endpoints
@@ -529,7 +538,9 @@ class PortableTests(TestCase):
         (six,) = self.endpoints("[::1]:8 -> 10.0.0.1:1")
         self.assertIsInstance(six, TCP6ServerEndpoint)
         (both,) = self.endpoints(":8 -> 10.0.0.1:1")
-        self.assertEqual((type(both), both._interface), (TCP6ServerEndpoint, "::"))
+        both.listen(Factory())
+        ((port, _, _, interface),) = self.reactor.tcpServers
+        self.assertEqual((type(both), port, interface), (TCP6ServerEndpoint, 8, "::"))
 
     def test_without_ipv6(self) -> None:
         """IPv4 alone where there is no IPv6, and one socket each on Windows."""
@@ -545,9 +556,13 @@ class PortableTests(TestCase):
         """The mode is the rule's, or 0600; an abstract name keeps its NUL."""
         (path,) = self.endpoints("unix:/run/x mode=0640 -> 10.0.0.1:1")
         self.assertIsInstance(path, UNIXServerEndpoint)
-        self.assertEqual((path._address, path._mode), ("/run/x", 0o640))
+        path.listen(Factory())
+        ((address, _, _, mode, _),) = self.reactor.unixServers
+        self.assertEqual((address, mode), ("/run/x", 0o640))
         (abstract,) = self.endpoints("unix:@x -> 10.0.0.1:1")
-        self.assertEqual((abstract._address, abstract._mode), ("\0x", 0o600))
+        abstract.listen(Factory())
+        ((address, _, _, mode, _),) = self.reactor.unixServers
+        self.assertEqual((address, mode), ("\0x", 0o600))
 
 
 class CountTests(TestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -76,6 +77,12 @@ class FindTests(SynchronousTestCase):
     def test_bounded(self) -> None:
         """Texts that clients have a part in are not kept for ever."""
         live = self.rule(":2 -> 127.0.0.1:1")
-        for number in range(MOST_WRITTEN + 9):
+        live.read_target = read = mock.Mock(wraps=live.read_target)
+        for number in range(MOST_WRITTEN + 1):
             live.find_target(f"h{number}.example:1")
-        self.assertEqual(len(live._written), MOST_WRITTEN)
+        read.reset_mock()
+        for number in (1, MOST_WRITTEN):
+            live.find_target(f"h{number}.example:1")
+        read.assert_not_called()
+        live.find_target("h0.example:1")
+        read.assert_called_once()

@@ -36,7 +36,7 @@ class ControlTests(OperatedTestCase):
     def start(self) -> None:
         """Start it, and end it with the test."""
         self.sockets.startService()
-        self.addCleanup(self.sockets._close)
+        self.addCleanup(self.sockets.stopService)
 
     def ask(self, name: str, line: str) -> list[dict[str, Any]]:
         """The greeting and the answer."""

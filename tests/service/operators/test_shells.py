@@ -33,7 +33,7 @@ class ShellTests(OperatedTestCase):
         specs = manhole_specs(rules(f"{text}\n{RULES.format(target='127.0.0.1:9')}"))
         shells = make_shells(specs, self.operating, self.forwarder, self.reactor)
         self.addCleanup(self.turn, 10)
-        self.addCleanup(shells._close)
+        self.addCleanup(shells.stopService)
         return shells
 
     def refused(self, *lines: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class WebTests(OperatedTestCase):
     def start(self) -> None:
         """Start it, and end it with the test."""
         self.web.startService()
-        self.addCleanup(self.web._close)
+        self.addCleanup(self.web.stopService)
 
     def ask(self, request: str, head: str = "", name: str = "web.sock") -> Answered:
         """Ask by the unix socket, or by the port."""

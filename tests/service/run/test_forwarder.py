@@ -20,6 +20,7 @@ from twisted.trial.unittest import TestCase
 from portfwd.errors import StartError
 from portfwd.kernel.platform import Platform
 from portfwd.relay import rule as rule_module
+from portfwd.relay.failovers import Failovers
 from portfwd.service.build.bind_failures import WAYS_OUT
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.run.forwarder import Forwarder
@@ -261,7 +262,7 @@ class StopTests(ForwarderCase):
         server = await self.in_thread(self.accept)
         client.sendall(b"late")
         self.assertEqual(await self.in_thread(lambda: server.recv(4)), b"late")
-        deadline: Any = forwarder._deadline
+        (deadline,) = (call for call in cast(Any, reactor).getDelayedCalls() if call.func == forwarder.cut)
         deadline.reset(0)
         await stopped
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])
@@ -451,7 +452,7 @@ class FailoverTests(ForwarderCase):
         """The session's line lists what failed first; one warning is written, not one a session."""
         dead = free_port()
         forwarder = self.started(f"a: 127.0.0.1:0 -> 127.0.0.1:{dead}, {self.target}\n")
-        note = forwarder.rules[0]._failovers
+        told = EventsOf(self, Failovers)
         for _ in range(2):
             client = await self.in_thread(lambda: self.connect(forwarder))
             server = await self.in_thread(self.accept)
@@ -464,4 +465,4 @@ class FailoverTests(ForwarderCase):
             )
             self.assertIn("Connection refused", line.attempts[0].cause)
             self.assertEqual(line.reason, CloseReason.NORMAL)
-        self.assertEqual(len(note._told), 1)
+        self.assertEqual(len(told.texts(LogLevel.warn)), 1)

@@ -6,6 +6,8 @@ import os
 import socket
 from typing import Any, cast
 
+from twisted.internet import reactor
+
 from portfwd.values import CloseReason
 from tests.integration.programs import free_port
 from tests.places import short_directory
@@ -149,7 +151,12 @@ class LoopTests(ForwarderCase):
         self.assertEqual({line.reason for line in self.lines.closed_lines}, {CloseReason.LOOP})
         self.assertEqual(len(self.lines.closed_lines), 2)
         targets = cast(Any, forwarder.rules[0].streams).targets
-        await self.until(lambda: targets._timer is None)
+        await self.until(
+            lambda: all(
+                getattr(call.func, "__self__", None) is not targets
+                for call in cast(Any, reactor).getDelayedCalls()
+            )
+        )
 
     async def test_client_chooses(self) -> None:
         """A client of a proxy may go through the proxy itself, a few times."""

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import Location, Problem, Severity
-from portfwd.listen import binding
+from portfwd.listen import binding, systemd
 from portfwd.metrics.figures import Figures
 from portfwd.relay.live import LiveRule
 from portfwd.rules import parse
@@ -29,7 +29,7 @@ from portfwd.rules.queries.diff import difference
 from portfwd.service.build import build as build_module
 from portfwd.service.build.build import count_descriptors
 from portfwd.service.daemon import slices
-from portfwd.service.daemon.slices import Slices
+from portfwd.service.run import forwarder as forwarder_module
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.matching import is_reusable
 from portfwd.service.run.measuring import measure
@@ -57,8 +57,28 @@ def is_free(port: int) -> bool:
         return True
 
 
+class Answers:
+    """A resolver that knows; :ivar found: the addresses of every name; :ivar asked: the names."""
+
+    def __init__(self, *found: str) -> None:
+        self.found = found
+        self.asked: list[str] = []
+
+    def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
+        """At once."""
+        self.asked.append(host)
+        done(self.found)
+        return lambda: None
+
+
 class ReloadCase(ForwarderCase):
     """A forwarder that runs and is given other rules."""
+
+    def resolving(self, *found: str) -> Answers:
+        """Reloads of forwarders that are made from now on look up names of listeners in what is returned."""
+        resolver = Answers(*found)
+        self.patch(forwarder_module, "resolver_of", lambda _: resolver)
+        return resolver
 
     async def reload(self, forwarder: Forwarder, text: str, **options: Any) -> ReloadResult:
         """Other rules, and what came of it."""
@@ -614,39 +634,25 @@ class BindTests(ReloadCase):
 
     async def test_names_of_listeners(self) -> None:
         """A name is asked for if a socket is to be bound; one without an address is a failure."""
+        resolver = self.resolving("127.0.0.1")
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         await self.applied(forwarder, f"a: localhost:0 -> {self.target}\n")
-        asked: list[str] = []
-
-        class Silent:
-            def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
-                asked.append(host)
-                done(())
-                return lambda: None
-
-        self.patch(forwarder.names, "_resolver", Silent())
+        resolver.found, resolver.asked = (), []
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )
-        self.assertEqual(asked, ["localhost", "nosuch.example"])
+        self.assertEqual(resolver.asked, ["localhost", "nosuch.example"])
         self.assertIn("the name nosuch.example has no address", result.failures[0])
 
     async def test_silent_name_server(self) -> None:
         """A port that moves, a rule more on the same name, and a rule that resumes need no answer of it."""
+        self.resolving()
         forwarder = self.started(f"a: localhost:0 -> {self.target}\n")
 
         def blocked(*_: object, **__: object) -> NoReturn:
             raise AssertionError("the reactor's thread asked a name server")
 
         self.patch(binding.socket, "getaddrinfo", blocked)
-        self.patch(forwarder.names, "_resolve", blocked)
-
-        class Silent:
-            def look_up(self, host: str, done: Callable[[Sequence[str]], None]) -> Callable[[], None]:
-                done(())
-                return lambda: None
-
-        self.patch(forwarder.names, "_resolver", Silent())
         port = a_free_port()
         await self.applied(
             forwarder, f"a: localhost:{port} -> {self.target}\nb: localhost:0/udp -> {self.target}/udp\n"
@@ -665,10 +671,10 @@ class BindTests(ReloadCase):
         """A socket that systemd passed is there for a rule that comes later, too."""
         held = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(held.close)
+        self.patch(systemd, "inherited", lambda *_: {"web": [held.fileno()]})
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
-        with mock.patch.object(forwarder.binder, "_inherited", {"web": [held.fileno()]}):
-            await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
-            await self.applied(forwarder, f"a: systemd:web -> {self.target} idle=1h\n")
+        await self.applied(forwarder, f"a: systemd:web -> {self.target}\n")
+        await self.applied(forwarder, f"a: systemd:web -> {self.target} idle=1h\n")
         client, server = await self.session(forwarder)
         await self.converses(client, server)
 
@@ -834,7 +840,6 @@ class OrderTests(ReloadCase):
     def slow(self) -> None:
         """Slices of one step each."""
         self.patch(slices, "SLICE", 0.0)
-        self.patch(Slices, "_slice", one_step)
 
     async def test_stop_while_preparing(self) -> None:
         """What was bound is closed again, and the stop goes on."""
@@ -970,19 +975,6 @@ class ResultTests(SynchronousTestCase):
         self.assertEqual((len(made), made[-1]), (MAX_LINES + 1, "… and 10 more"))
         few = "".join(f":{number} -> 10.0.0.1:1\n" for number in range(1, MAX_LINES + 1))
         self.assertEqual(len(list(shortened(difference(parse("", "x"), parse(few, "x"))))), MAX_LINES)
-
-
-def one_step(work: Slices[Any]) -> None:
-    """A slice of one step."""
-    work._next = None
-    try:
-        next(work._steps)
-    except StopIteration as result:
-        work._over(result.value)
-    except Exception:
-        work._over(Failure())
-    else:
-        work._next = work._clock.callLater(0.001, work._slice)
 
 
 def iter_nothing() -> Any:

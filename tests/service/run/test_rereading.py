@@ -16,7 +16,6 @@ from portfwd.rules.model import LogSpec
 from portfwd.service.build.build import RuleMaker
 from portfwd.service.daemon import slices
 from portfwd.service.daemon.notify import Notifier
-from portfwd.service.daemon.slices import Slices
 from portfwd.service.run import rereading
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.reload import ReloadResult
@@ -24,7 +23,7 @@ from portfwd.service.run.rereading import ACCIDENT, NO_FILE, Confinement, Reread
 from portfwd.service.run.session_log import LogInUse, Opened
 from tests.events import EventsOf
 from tests.service.contexts import a_used_port, rules
-from tests.service.run.test_reload import ReloadCase, one_step
+from tests.service.run.test_reload import ReloadCase
 
 
 class RereadingCase(ReloadCase):
@@ -151,7 +150,7 @@ class AppliedTests(RereadingCase):
     async def test_many_at_once(self) -> None:
         """A thousand requests are two reloads: one under way, and one that will read what is there then."""
         forwarder, again = self.running()
-        self.patch(Slices, "_slice", one_step)
+        self.patch(slices, "SLICE", 0.0)
         self.patch(rereading, "read_in_thread", lambda reactor, path, files: succeed(files))
         asked = [again.reload() for _ in range(1000)]
         tried = [again.reload(dry_run=True) for _ in range(1000)]
@@ -254,7 +253,8 @@ class RefusedTests(RereadingCase):
         self.assertEqual(result.failures, (ACCIDENT,))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.notifier.ready.assert_called_once()
-        self.assertTrue(writers[0]._closing)
+        writers[0].write("late")
+        self.assertEqual(writers[0].dropped, 1, "it was closed")
         self.assertFalse((await self.reread(again, self.first)).refused)
         self.assertEqual(forwarder.reload_failures, 1)
 
@@ -267,7 +267,6 @@ class RefusedTests(RereadingCase):
     async def test_stop(self) -> None:
         """A stop ends the reading between two rules; systemd is not told that we are ready."""
         self.patch(slices, "SLICE", 0.0)
-        self.patch(Slices, "_slice", one_step)
         forwarder, again = self.running()
         self.write("".join(f"b{number}: 127.0.0.1:0 -> {self.target}\n" for number in range(50)))
         result = again.reload()
@@ -284,10 +283,9 @@ class RefusedTests(RereadingCase):
         forwarder, again = self.running()
         gate: Deferred[Any] = Deferred()
         self.write(self.first.replace("127.0.0.1:0", "localhost:0"))
-        with mock.patch.object(forwarder.names, "learn", lambda _: gate):
+        with mock.patch.object(forwarder.names, "learn", mock.Mock(return_value=gate)) as learn:
             result = again.reload()
-            while again._reading is not None:
-                await self.turn()
+            await self.until(lambda: learn.called)
             await forwarder.stopService()
             gate.callback(None)
         self.assertTrue((await result).refused)

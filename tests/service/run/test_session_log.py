@@ -77,8 +77,13 @@ class StartTests(LogCase):
         _, writer = open_log(LogSpec(Form.TEXT, "x.log"), None)
         assert writer is not None
         self.addCleanup(writer.close, 1.0)
-        writer._complain("the disk is full")
-        logger.warn.assert_called_once_with("access log: {trouble}", trouble="the disk is full")
+        os.rename("x.log", "y.log")
+        os.mkdir("x.log")
+        writer.reopen()
+        self.assertTrue(writer.flush(5.0))
+        (call,) = logger.warn.call_args_list
+        self.assertEqual(call.args, ("access log: {trouble}",))
+        self.assertIn("Is a directory", call.kwargs["trouble"])
 
     def test_reopen(self) -> None:
         """The file is made again where it was moved away."""

@@ -26,7 +26,6 @@ from portfwd.rules.model import ListenOptions
 from portfwd.service.tls import certificate_choice as tls_certificates
 from portfwd.service.tls import context as tls_context
 from portfwd.service.tls.certificate_choice import judge_keylog
-from portfwd.service.tls.certificates import Pair
 from portfwd.service.tls.file_watch import LOOK_EVERY
 from portfwd.service.tls.listeners import TICKET_KEYS_LAST, ServerSide, names_shown
 from portfwd.streams.transports.tls import TLSLayer
@@ -666,7 +665,7 @@ class TicketTests(ListeningCase):
         self.assertFalse(self.resumed(asking, lambda: self.side(before=asking, **optional)))
         logged = self.side(keylog=str(self.directory / "keys"))
         self.assertFalse(
-            self.resumed(logged, lambda: self.side(before=logged, keylog=logged._options.keylog))
+            self.resumed(logged, lambda: self.side(before=logged, keylog=str(self.directory / "keys")))
         )
 
     def test_off(self) -> None:
@@ -722,14 +721,15 @@ class TicketTests(ListeningCase):
     def test_while_it_is_read(self) -> None:
         """A file that changes while it is read makes nothing that a later reading takes over."""
         side = self.side()
-        read = tls_certificates._digest
+        read = tls_certificates.read_file
 
-        def changing(options: ListenOptions, group: tuple[Pair, ...]) -> bytes:
-            digest = read(options, group)
-            write_pair(self.directory, "a", CA.issue_cert("a.example"))
-            return digest
+        def changing(path: str) -> bytes:
+            data = read(path)
+            if path == self.key:
+                write_pair(self.directory, "a", CA.issue_cert("a.example"))
+            return data
 
         write_pair(self.directory, "a", CA.issue_cert("a.example"))
-        self.patch(tls_certificates, "_digest", changing)
+        self.patch(tls_certificates, "read_file", changing)
         self.refresh(side)
         self.assertEqual([one.digest for one in side.certificates.shown], [b""])

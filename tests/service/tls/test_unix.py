@@ -7,10 +7,10 @@ import shutil
 import socket
 import tempfile
 from typing import Any
-from unittest import mock
 
 import trustme
 
+from portfwd.listen import systemd
 from portfwd.service.run.forwarder import Forwarder
 from tests.service.run.test_reload import ReloadCase
 
@@ -60,12 +60,12 @@ class UnixTests(ReloadCase):
         """A socket of systemd's speaks TLS."""
         held = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(held.close)
+        self.patch(systemd, "inherited", lambda *_: {"web": [held.fileno()]})
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         port = held.getsockname()[1]
-        with mock.patch.object(forwarder.binder, "_inherited", {"web": [held.fileno()]}):
-            await self.applied(
-                forwarder,
-                f"a: tls:systemd:web {self.cert} -> {self.target}\n"
-                f"front: 127.0.0.1:0 -> tls:127.0.0.1:{port} {self.trust}\n",
-            )
+        await self.applied(
+            forwarder,
+            f"a: tls:systemd:web {self.cert} -> {self.target}\n"
+            f"front: 127.0.0.1:0 -> tls:127.0.0.1:{port} {self.trust}\n",
+        )
         await self.serves(forwarder, "front")

@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 from collections import deque
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def noise(count: int, seed: int = 1) -> bytes:
 class FlowCase(unittest.SynchronousTestCase):
     """With a workbench."""
 
-    def bench(self, pair=socket.socketpair, **options: bool) -> Workbench:  # type: ignore[no-untyped-def]
+    def bench(self, pair=socket.socketpair, **options: Any) -> Workbench:  # type: ignore[no-untyped-def]
         """One that is closed in the end."""
         bench = Workbench(pair, **options)
         self.addCleanup(bench.close)
@@ -234,9 +235,8 @@ class FallBackTests(FlowCase):
 
     def test_no_pipe_to_be_had(self) -> None:
         """Without a pipe the flow copies."""
-        bench = self.bench()
+        bench = self.bench(allowance=0)
         assert bench.pool is not None
-        bench.pool._allowance = 0
         data = noise(300_000)
         self.assertEqual(self.carry(bench, data), data)
         self.assertEqual(bench.upstream.summary(bench.client).spliced, 0)
@@ -424,9 +424,8 @@ class OwnerTests(FlowCase):
 
     def test_what_came_before(self) -> None:
         """The first owner hears of a failed write and of an end; the next one is not told again."""
-        bench = self.bench(pass_ends=False)
-        stream, owner, nobody = bench.client, bench.owner, None
-        stream._owner = nobody
+        bench = self.bench(pass_ends=False, owned=False)
+        stream, owner = bench.client, bench.owner
         bench.faults.plan["send"] = deque([errno.EPIPE])
         bench.right.send(b"x")
         bench.left.shutdown(socket.SHUT_WR)
@@ -438,8 +437,7 @@ class OwnerTests(FlowCase):
 
     def test_nobody_hears(self) -> None:
         """An end that goes out, and a loss, while there is no owner: nothing breaks."""
-        bench = self.bench()
-        bench.client._owner = None
+        bench = self.bench(owned=False)
         bench.client.end()
         bench.client.close()
         self.assertEqual(bench.owner.told, [])
