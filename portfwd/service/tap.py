@@ -37,7 +37,7 @@ from portfwd.service.build.factories import Factories
 from portfwd.service.build.judging import judge, matters_at_start, merged
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.event_log import WrittenLog, event_log_for
-from portfwd.service.daemon.garbage import kept
+from portfwd.service.daemon.garbage import FullRounds, kept
 from portfwd.service.daemon.last_resort import LastResort
 from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.daemon.pid_file import PidFile, remove_own_pid_file
@@ -474,6 +474,9 @@ def _assemble(
     if ruleset.pid_file is not None:
         PidFile(os.path.abspath(ruleset.pid_file)).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
+    FullRounds(
+        steady_reactor, lambda: len(forwarder.every_rule), lambda: forwarder.session_count
+    ).setServiceParent(daemon)
     if options["watch"] and path is not None:
         at_work = rule_files(path, files).digest
         visible = partial(confinement.visible, path)
