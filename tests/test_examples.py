@@ -1,26 +1,40 @@
 """
 Every rules file that is shown to somebody loads, and asks for nothing that this version cannot do.
 
-``examples/`` and ``docs/listings/``, in every grammar; a new file there is tested without a change here.
+``examples/`` and ``docs/listings/``, in every grammar; a new file there is tested without a change here. A
+file of ``examples/`` is checked as ``portfwd check`` does, after the commands of its comments that begin with
+``First:``. Nothing else is made before.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest import SkipTest, mock
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.cli.reading import read_rules
 from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, unsupported
+from portfwd.rules.advice import advise
 from portfwd.rules.model import Ruleset
 from portfwd.service.build import filters as clauses
 from portfwd.service.build.checks import check_problems
+from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import filter_problems
+from portfwd.service.build.judging import judge
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.upstreams.checks.registry import BUILT_IN
+from tests.places import short_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (ROOT / "examples", ROOT / "docs" / "listings")
@@ -39,6 +53,86 @@ def rules_files() -> list[Path]:
 def read(path: Path) -> Ruleset:
     """What `path` says."""
     return load(os.fspath(path), DiskFiles())
+
+
+#: How a comment of an example begins that is a command to run before.
+FIRST = "# First: "
+#: What an example's comments say of an extra, or a package, that must be installed.
+PIP = "pip install "
+#: Modules of the extras that examples use.
+EXTRAS = ("prometheus_client", "twisted.conch.ssh.keys", "yaml")
+
+
+def first(path: Path) -> list[str]:
+    """The commands that an example's comments say to run first."""
+    return [line.removeprefix(FIRST) for line in path.read_text().splitlines() if line.startswith(FIRST)]
+
+
+def examples() -> list[Path]:
+    """The rules files of ``examples/``."""
+    return [path for path in rules_files() if path.is_relative_to(ROOT / "examples")]
+
+
+class FirstTests(SynchronousTestCase):
+    """Examples on a machine that has nothing of what they name, but what they say to make first."""
+
+    def setUp(self) -> None:
+        """A machine with an empty ``/run`` and ``/etc``, and a user with a key; the filter is installed."""
+        self.root = short_directory(self).resolve()
+        for name in ("run", "etc", "home/.ssh"):
+            (self.root / name).mkdir(parents=True)
+        key = Ed25519PrivateKey.generate().public_key()
+        text = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        (self.root / "home" / ".ssh" / "id_ed25519.pub").write_bytes(text + b"\n")
+        package = os.fspath(ROOT / "examples" / "filter-package")
+        self.patch(sys, "path", [package, *sys.path])
+        self.addCleanup(sys.modules.pop, "ssh_only", None)
+
+    def here(self, text: str) -> str:
+        """`text` with the paths of the machine, and the filter of the package by the name of its class."""
+        for name in ("run", "etc"):
+            text = re.sub(rf"(?<![\w/])/{name}/", f"{self.root}/{name}/", text)
+        return text.replace("filter ssh-only ", "filter python:ssh_only.SSHOnly ")
+
+    def check(self, path: Path) -> list[str]:
+        """What ``portfwd check`` says of a file on the machine."""
+        copy = self.root / path.name
+        copy.write_text(self.here(path.read_text()))
+        read = read_rules(os.fspath(copy))
+        assert read.readable is not None
+        others = (*judge(read.readable, Factories().select()), *advise(read.readable, os.path.isdir))
+        return [f"{path}: {one.code}: {one.message}" for one in (*read.problems, *others)]
+
+    def follow(self, commands: list[str]) -> None:
+        """Run commands in the root of the repository; packages are not installed."""
+        text = "\n".join(self.here(one) for one in commands if not one.startswith(PIP))
+        run = ["sh", "-euc", text]
+        environment = os.environ | {"HOME": str(self.root / "home")}
+        done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_check(self) -> None:
+        """After its commands, ``portfwd check`` finds nothing in a file; without them it does."""
+        if shutil.which("openssl") is None:
+            raise SkipTest("needs openssl")
+        for path in examples():
+            for name in ("run", "etc"):
+                shutil.rmtree(self.root / name)
+                (self.root / name).mkdir()
+            commands = [one for one in first(path) if not one.startswith(PIP)]
+            if commands:
+                self.assertNotEqual(self.check(path), [], path)
+            self.follow(commands)
+            self.assertEqual(self.check(path), [], path)
+
+    def test_extras(self) -> None:
+        """A file says which extra it needs, and no other does."""
+        without: dict[str, Any] = dict.fromkeys(EXTRAS)
+        for path in examples():
+            with mock.patch.dict(sys.modules, without):
+                lacking = [line for line in self.check(path) if "installed" in line]
+            says = any(one.startswith(f"{PIP}'.[") for one in first(path))
+            self.assertEqual(bool(lacking), says, (path, lacking))
 
 
 class ExampleTests(SynchronousTestCase):
