@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from portfwd.kernel.sockets import literal_of
+from portfwd.kernel.socket_addresses import literal_of
 from portfwd.values import Address, InetAddress, unmapped
 
 #: More bytes than any datagram has: 65 507 over IPv4, 65 527 over IPv6 without jumbograms.

@@ -13,7 +13,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from portfwd.kernel.sockets import apply_settings, inet_family, listening_settings, literal_of, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, literal_of, sockaddr_of
+from portfwd.kernel.socket_options import apply_settings, listening_settings
 from portfwd.listen.unix_files import bind_unix
 from portfwd.rules.model import UNIX_KINDS, ListenSpec, Options
 from portfwd.values import UnixAddress, is_literal

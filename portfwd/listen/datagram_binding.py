@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from portfwd.kernel.datagrams import can_tell_destinations, tell_destinations
-from portfwd.kernel.sockets import inet_family, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.listen.binding import bind_hosts, resolve_listener, share_port
 from portfwd.listen.unix_files import bind_unix
 from portfwd.rules.model import Kind, ListenSpec

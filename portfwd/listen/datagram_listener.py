@@ -34,7 +34,7 @@ from portfwd.kernel.datagrams import (
 from portfwd.kernel.failures import log_warning
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import to_address
+from portfwd.kernel.socket_addresses import to_address
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.datagram_client import DatagramClient, SocketAddress

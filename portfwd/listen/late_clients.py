@@ -19,7 +19,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.sockets import accept, close_by_reset, to_address
+from portfwd.kernel.socket_addresses import to_address
+from portfwd.kernel.sockets import accept, close_by_reset
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit
 

@@ -26,7 +26,8 @@ from zope.interface import implementer
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import EXHAUSTED, accept, close_by_reset, to_address
+from portfwd.kernel.socket_addresses import to_address
+from portfwd.kernel.sockets import EXHAUSTED, accept, close_by_reset
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit, MakeRoom
 from portfwd.listen.late_clients import BATCH, LateClients

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from portfwd.errors import ConnectRefused, DialError, reason_of
-from portfwd.kernel.sockets import local_address
+from portfwd.kernel.socket_addresses import local_address
 from portfwd.relay.destination import Destination
 from portfwd.relay.first_datagram import PASSED_WITHIN
 from portfwd.streams.datagrams.carrier import UpstreamCarrier

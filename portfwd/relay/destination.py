@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from attrs import field, frozen
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from portfwd.kernel.sockets import WILL_SEND, Settings, upstream_settings
+from portfwd.kernel.socket_options import WILL_SEND, Settings, upstream_settings
 from portfwd.limits.occupancy import TargetOccupancy
 from portfwd.rules.model import Options
 from portfwd.streams.transports.tls_side import TLSSide

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
-from portfwd.kernel.sockets import is_own_address, local_address
+from portfwd.kernel.socket_addresses import is_own_address, local_address
 from portfwd.values import Address, CloseReason, UnixAddress, as_inet, as_unix, unmapped
 
 #: Number of times that a connection may pass one rule if clients chose the destination. A client of a proxy

@@ -12,7 +12,8 @@ from typing import Final
 
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import apply_settings, client_settings, local_address
+from portfwd.kernel.socket_addresses import local_address
+from portfwd.kernel.socket_options import apply_settings, client_settings
 from portfwd.rules.model import Options
 from portfwd.streams.rate_limiters import RateLimiters
 from portfwd.streams.sockets.bulk_reads import BulkReads

@@ -46,18 +46,9 @@ from portfwd.kernel.failures import log_failure
 from portfwd.kernel.poller import EVENTS, OUTCOME
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import (
-    EXHAUSTED,
-    Settings,
-    bare_socket,
-    bind_source,
-    has_hung_up,
-    inet_family,
-    literal_of,
-    reset_on_close,
-    sockaddr_of,
-    upstream_settings,
-)
+from portfwd.kernel.socket_addresses import inet_family, literal_of, sockaddr_of
+from portfwd.kernel.socket_options import Settings, bind_source, upstream_settings
+from portfwd.kernel.sockets import EXHAUSTED, bare_socket, has_hung_up, reset_on_close
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.transports.transport import TransportStream

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Final
 
 from portfwd.kernel.datagrams import datagram_socket
-from portfwd.kernel.sockets import buffer_settings, inet_family, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
+from portfwd.kernel.socket_options import buffer_settings
 from portfwd.rules.model import Options
 from portfwd.upstreams.connect import AttemptOwner, dial_error
 from portfwd.values import Address, UnixAddress

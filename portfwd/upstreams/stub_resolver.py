@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.datagrams import LARGEST, datagram_socket
-from portfwd.kernel.sockets import inet_family, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.upstreams.resolver_files import ResolverConfig, ResolverFiles, candidates
 
 #: The port of name servers.

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from portfwd.kernel.sockets import literal_of
+from portfwd.kernel.socket_addresses import literal_of
 
 #: Maximum number of threads; further names are queued. A waiting thread costs about 100 KiB. Only names of
 #: the rules file are looked up here.

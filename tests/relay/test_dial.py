@@ -34,7 +34,7 @@ from portfwd.errors import (
     TLSFailed,
 )
 from portfwd.kernel.platform import Platform
-from portfwd.kernel.sockets import WILL_SEND
+from portfwd.kernel.socket_options import WILL_SEND
 from portfwd.limits.look_ups import Asker
 from portfwd.relay import target_dial as dial_module
 from portfwd.relay.context import RelayContext

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectFailed, ConnectRefused, ConnectTimedOut, DialError, OutOfResources
-from portfwd.kernel.sockets import WILL_SEND
+from portfwd.kernel.socket_options import WILL_SEND
 from portfwd.relay.destination import Destination
 from portfwd.relay.direct import DirectDatagramDial, DirectDial
 from portfwd.rules.model import Options

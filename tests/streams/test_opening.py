@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial import unittest
 
-from portfwd.kernel import sockets
+from portfwd.kernel import socket_options
 from portfwd.rules.model import Keepalive, Options
 from portfwd.streams.opening import StreamMaker, read_size
 from portfwd.streams.transports.tls import TLSLayer
@@ -60,7 +60,7 @@ class OpeningTests(unittest.SynchronousTestCase):
 
     def test_clients_that_inherit_nothing(self) -> None:
         """Where a client's socket does not come with the listening one's options, it is given them."""
-        self.patch(sockets, "CLIENTS_INHERIT", False)
+        self.patch(socket_options, "CLIENTS_INHERIT", False)
         options = Options(keepalive=Keepalive(idle=77), user_timeout=30)
         self.maker().accepted(self.near, CLIENT, options)
         self.assertEqual(self.near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 77)
@@ -68,7 +68,7 @@ class OpeningTests(unittest.SynchronousTestCase):
 
     def test_a_client_that_is_gone(self) -> None:
         """A socket that cannot be set up is closed."""
-        self.patch(sockets, "CLIENTS_INHERIT", False)
+        self.patch(socket_options, "CLIENTS_INHERIT", False)
         gone = Gone(fileno=self.near.detach())
         self.assertRaises(OSError, self.maker().accepted, gone, CLIENT, Options())
         self.assertEqual(gone.fileno(), -1)

@@ -17,7 +17,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
-from portfwd.kernel.sockets import close_by_reset, fixed_address
+from portfwd.kernel.socket_addresses import fixed_address
+from portfwd.kernel.sockets import close_by_reset
 from portfwd.limits.descriptors import PER_SESSION, DescriptorBudget, Descriptors
 from portfwd.listen.accept_limit import Accept, MakeRoom
 from portfwd.listen.datagram_clients import DatagramClients

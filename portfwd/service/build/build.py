@@ -23,7 +23,8 @@ from twisted.logger import Logger
 
 from portfwd.errors import Problem, StartError
 from portfwd.filters.registry import Registry
-from portfwd.kernel.sockets import apply_settings, fixed_address, listening_settings
+from portfwd.kernel.socket_addresses import fixed_address
+from portfwd.kernel.socket_options import apply_settings, listening_settings
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.listen import systemd
 from portfwd.listen.binding import bind

@@ -24,7 +24,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.sockets import inet_family, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.listen.binding import share_port
 from portfwd.listen.unix_files import DEFAULT_MODE, try_unix
 from portfwd.rules.model import UNIX_KINDS, ListenSpec

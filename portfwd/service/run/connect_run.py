@@ -19,14 +19,9 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import OUTCOME
 from portfwd.kernel.polling import Polling
-from portfwd.kernel.sockets import (
-    WILL_SEND,
-    bare_socket,
-    bind_source,
-    inet_family,
-    reset_on_close,
-    sockaddr_of,
-)
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
+from portfwd.kernel.socket_options import WILL_SEND, bind_source
+from portfwd.kernel.sockets import bare_socket, reset_on_close
 from portfwd.service.run.check_runs import Done, verdict_of
 from portfwd.upstreams.connect import dial_error
 from portfwd.values import InetAddress

@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import define, field
 
-from portfwd.kernel.sockets import is_own_address
+from portfwd.kernel.socket_addresses import is_own_address
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.listener import Listener
 from portfwd.rules.model import Rule, Ruleset

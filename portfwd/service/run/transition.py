@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from portfwd.errors import Problem
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.sockets import change_settings, listening_settings
+from portfwd.kernel.socket_options import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LateClients

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.datagrams import GONE, LARGEST, LARGEST_UNIX, UNREACHABLE
 from portfwd.kernel.polling import Polling
-from portfwd.kernel.sockets import local_address
+from portfwd.kernel.socket_addresses import local_address
 from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.values import Address, as_unix
 

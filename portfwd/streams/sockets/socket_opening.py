@@ -12,7 +12,8 @@ from attrs import field, frozen
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.poller import Poller
 from portfwd.kernel.polling import Polling
-from portfwd.kernel.sockets import apply_settings, client_settings, local_address
+from portfwd.kernel.socket_addresses import local_address
+from portfwd.kernel.socket_options import apply_settings, client_settings
 from portfwd.rules.model import Options, RelayKind
 from portfwd.streams.allowance import Allowance
 from portfwd.streams.rate_limiters import RateLimiters

@@ -25,11 +25,11 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import ERROR, EVENTS
 from portfwd.kernel.polling import Polling
+from portfwd.kernel.socket_options import keep_urgent
 from portfwd.kernel.sockets import (
     EXHAUSTED,
     GONE,
     has_hung_up,
-    keep_urgent,
     push,
     reset_on_close,
     tcp_info,

@@ -42,14 +42,8 @@ from twisted.python.failure import Failure
 
 from portfwd.kernel.poller import DEATH, ERROR
 from portfwd.kernel.polling import Polling
-from portfwd.kernel.sockets import (
-    GONE,
-    has_hung_up,
-    keep_urgent,
-    reset_on_close,
-    tcp_info,
-    unsent_bytes,
-)
+from portfwd.kernel.socket_options import keep_urgent
+from portfwd.kernel.sockets import GONE, has_hung_up, reset_on_close, tcp_info, unsent_bytes
 from portfwd.streams.sockets.bulk_reads import BulkReader, BulkReads
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)

@@ -25,7 +25,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.kernel.sockets import keep_urgent
+from portfwd.kernel.socket_options import keep_urgent
 from portfwd.streams.allowance import Allowance
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.rate_limiters import RateLimiters

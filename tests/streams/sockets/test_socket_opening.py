@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial import unittest
 
-from portfwd.kernel import sockets
+from portfwd.kernel import socket_options
 from portfwd.kernel.pipes import PipePool
 from portfwd.limits.descriptors import DescriptorBudget
 from portfwd.rules.model import Keepalive, Options, RelayKind
@@ -73,13 +73,13 @@ class OpeningTests(unittest.SynchronousTestCase):
 
     def test_clients_that_inherit_nothing(self) -> None:
         """Where a client's socket does not come with the listening one's options, it is given them."""
-        self.patch(sockets, "CLIENTS_INHERIT", False)
+        self.patch(socket_options, "CLIENTS_INHERIT", False)
         self.streams(keepalive=Keepalive(idle=77)).accepted(self.near, CLIENT, Options())
         self.assertEqual(self.near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 77)
 
     def test_client_gone(self) -> None:
         """A socket that cannot be set up is closed, and the caller hears why."""
-        self.patch(sockets, "CLIENTS_INHERIT", False)
+        self.patch(socket_options, "CLIENTS_INHERIT", False)
         gone = Gone(fileno=os.dup(self.near.fileno()))
         self.assertRaises(OSError, self.streams().accepted, gone, CLIENT, Options())
         self.assertEqual((gone.fileno(), self.poller.watched), (-1, []))

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial import unittest
 
-from portfwd.kernel import sockets
+from portfwd.kernel import socket_options
 from portfwd.rules.model import Options
 from portfwd.streams.opening import StreamMaker
 from portfwd.streams.transports.tls import TLSLayer
@@ -93,7 +93,7 @@ class StreamsTests(unittest.SynchronousTestCase):
             def setsockopt(self, *_: Any) -> None:  # type: ignore[override]
                 raise OSError(errno.EINVAL, "gone")
 
-        self.patch(sockets, "CLIENTS_INHERIT", False)
+        self.patch(socket_options, "CLIENTS_INHERIT", False)
         gone = Gone(fileno=self.near.detach())
         self.assertRaises(OSError, self.streams().accepted, gone, CLIENT, Options())
         self.assertEqual(gone.fileno(), -1)
