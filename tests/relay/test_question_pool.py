@@ -13,7 +13,7 @@ from portfwd.values import CloseReason
 from portfwd.wire.dns import with_id
 from portfwd.wire.framing import Unframer, frame
 from tests.listen.post import TIMEOUT, PostCase
-from tests.wire.test_dns import QUESTION
+from tests.wire.test_dns import QUESTION, answer_of, with_edns
 
 
 class Asked:
@@ -111,6 +111,25 @@ class SharedTests(PoolCase):
         for number, client in enumerate(clients):
             self.assertEqual(self.receive(client)[0], self.question(number))
         self.assert_quiet(*clients)
+
+    def test_long_answers(self) -> None:
+        """An answer that its client cannot take in a datagram is truncated, so that it asks over TCP."""
+        self.serve()
+        client = self.datagrams()
+        for place, (question, size, whole) in enumerate(
+            (
+                (QUESTION, 512, True),
+                (QUESTION, 513, False),
+                (with_edns(QUESTION, 1232), 1232, True),
+                (with_edns(QUESTION, 1232), 1233, False),
+            )
+        ):
+            client.sendto(question, self.where())
+            asked = self.wait_for(place + 1)[-1]
+            self.connections[0].answer(with_id(answer_of(size), int.from_bytes(asked[:2], "big")))
+            got = self.receive(client)[0]
+            self.assertEqual(got[:2], QUESTION[:2])
+            self.assertEqual((got == answer_of(size), bool(got[2] & 2)), (whole, not whole))
 
     def test_a_few_connections(self) -> None:
         """With many unanswered questions there are some more, and no more than that; the rest waits."""
