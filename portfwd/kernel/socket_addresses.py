@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.kernel.test_socket_addresses -*-
 """
-Addresses of the socket module and those of portfwd: families, zones of IPv6, unix sockets.
+Addresses of the socket module and of Twisted, and those of portfwd: families, zones of IPv6, unix sockets.
 
 Hosts are literals; nothing here resolves a name.
 """
@@ -8,10 +8,15 @@ Hosts are literals; nothing here resolves a name.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import UNIXAddress as TwistedUnixAddress
+from twisted.internet.interfaces import IAddress
 
 from portfwd.values import Address, InetAddress, UnixAddress, unmapped
 
@@ -111,3 +116,15 @@ def fixed_address(listening: socket.socket) -> Address | None:
     address = local_address(listening)
     wildcard = isinstance(address, InetAddress) and address.host in ("0.0.0.0", "::")  # noqa: S104 - recognised
     return None if wildcard else address
+
+
+def from_twisted_address(address: IAddress | None) -> Address | None:
+    """Convert a Twisted address; None for kinds that have no equivalent."""
+    if isinstance(address, IPv6Address) and address.scopeID:
+        return InetAddress(literal_of((address.host, 0, 0, address.scopeID)), address.port)
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return InetAddress(unmapped(address.host), address.port)
+    if isinstance(address, TwistedUnixAddress):
+        name = os.fsdecode(address.name or b"")
+        return UnixAddress("@" + name[1:] if name.startswith("\0") else name)
+    return None

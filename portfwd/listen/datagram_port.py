@@ -19,11 +19,11 @@ from twisted.internet.protocol import DatagramProtocol
 
 from portfwd.kernel.datagrams import LARGEST
 from portfwd.kernel.reactor import Reactor
+from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.relay.live import LiveRule
-from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address, InetAddress, unmapped
 
 

@@ -15,9 +15,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
 from portfwd.kernel.failures import log_failure
+from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address
 
 

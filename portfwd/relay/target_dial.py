@@ -43,9 +43,10 @@ from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.stream import Stream
 from portfwd.streams.transports.tls_opening import TLSEndpoint, TLSStreams
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.upstreams.connect import Attempt, EndpointAttempt, SocketAttempt
+from portfwd.upstreams.connect import Attempt, SocketAttempt
 from portfwd.upstreams.datagram_port import PortAttempt
 from portfwd.upstreams.datagrams import DatagramAttempt
+from portfwd.upstreams.endpoint_attempt import EndpointAttempt
 from portfwd.upstreams.names import Names
 from portfwd.values import Address, InetAddress, TLSInfo, named_host
 

@@ -29,11 +29,11 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.listen.handed_clients import HandedClients
 from portfwd.rules.model import RelayKind, Ruleset
 from portfwd.service.build.from_objects import ruleset_from
 from portfwd.service.embed import EmbeddedForwarder
-from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import InetAddress
 
 #: Seconds for which sessions go on when the factory's last port is closed; Twisted's have no limit.

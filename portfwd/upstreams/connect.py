@@ -2,9 +2,9 @@
 """
 One attempt to connect to one address.
 
-`SocketAttempt` makes a connected socket. `EndpointAttempt` connects a Twisted endpoint and makes a stream.
-Both are started once, report one outcome to their owner, and can be cancelled before. Errors are reported as
-`DialError`.
+`SocketAttempt` makes a connected socket; `portfwd.upstreams.endpoint_attempt` has the one that connects a
+Twisted endpoint. Both are started once, report one outcome to their owner, and can be cancelled before.
+Errors are reported as `DialError`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from twisted.internet import error
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.address import UNIXAddress as TwistedUnixAddress
-from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IProtocol,
     IReactorTime,
-    IStreamClientEndpoint,
     IWriteDescriptor,
 )
-from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -39,21 +30,19 @@ from portfwd.errors import (
     ConnectRefused,
     ConnectTimedOut,
     DialError,
-    NameNotResolved,
     OutOfResources,
 )
-from portfwd.kernel.failures import log_failure
 from portfwd.kernel.poller import EVENTS, OUTCOME
 from portfwd.kernel.polling import Polling
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.socket_addresses import inet_family, literal_of, sockaddr_of
+from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.kernel.socket_options import Settings, bind_source, upstream_settings
 from portfwd.kernel.sockets import EXHAUSTED, bare_socket, has_hung_up, reset_on_close
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.transports.transport import TransportStream
 from portfwd.upstreams.timeout_queue import TimeoutQueue
-from portfwd.values import Address, InetAddress, UnixAddress, unmapped
+from portfwd.values import Address, UnixAddress
 
 #: Events of a connect that failed: EPOLLHUP | EPOLLERR.
 _FAILURE: Final = 0x18
@@ -312,135 +301,3 @@ class SocketAttempt:
         sock = self._release()
         if sock is not None:
             self._close(sock)
-
-
-def from_twisted_address(address: IAddress | None) -> Address | None:
-    """Convert a Twisted address; None for kinds that have no equivalent."""
-    if isinstance(address, IPv6Address) and address.scopeID:
-        return InetAddress(literal_of((address.host, 0, 0, address.scopeID)), address.port)
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        return InetAddress(unmapped(address.host), address.port)
-    if isinstance(address, TwistedUnixAddress):
-        name = os.fsdecode(address.name or b"")
-        return UnixAddress("@" + name[1:] if name.startswith("\0") else name)
-    return None
-
-
-class _OneProtocol(Factory):
-    """
-    Returns a given protocol.
-
-    :ivar made: the protocol; None to have the connection closed.
-    """
-
-    noisy = False
-
-    def __init__(self, made: IProtocol) -> None:
-        self.made: IProtocol | None = made
-
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
-        """See the class."""
-        return self.made
-
-
-class EndpointAttempt:
-    """A Twisted endpoint's connect; its result is a `TransportStream`."""
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        endpoint: IStreamClientEndpoint,
-        name: str,
-        options: Options,
-        timeout: float,
-        owner: AttemptOwner,
-        stream: TransportStream | None = None,
-    ) -> None:
-        """
-        :param name: the endpoint as written in the file, for messages.
-        :param timeout: seconds.
-        :param stream: the stream to connect; None for a plain one.
-        """
-        self.address: Address | None = None
-        self.seen: int | None = None
-        self._clock = clock
-        self._endpoint = endpoint
-        self._name = name
-        self._options = options
-        self._timeout = timeout
-        self._owner = owner
-        self._connecting: Deferred[IProtocol] | None = None
-        self._is_over = False
-        self._timer: IDelayedCall | None = None
-        self._stream = TransportStream(clock, options.buffer) if stream is None else stream
-        self._factory = _OneProtocol(self._stream)
-        self._log = Logger()
-
-    def start(self) -> None:
-        """Connect the endpoint."""
-        self._timer = self._clock.callLater(self._timeout, self._timed_out)
-        # Code of another library may raise instead of returning a failed Deferred.
-        self._connecting = connecting = maybeDeferred(self._endpoint.connect, self._factory)
-        connecting.addCallbacks(self._connected, self._failed)
-        connecting.addErrback(self._broke)
-
-    def _over(self) -> None:
-        self._connecting = None
-        self._is_over = True
-        # If the endpoint continues after it was cancelled, it gets no protocol and closes its connection.
-        # This also breaks a cycle: Twisted's factories and connectors refer to each other.
-        self._factory.made = None
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-    def _connected(self, _protocol: object) -> None:
-        stream = self._stream
-        if self._is_over:  # the endpoint succeeded although it was cancelled
-            stream.abort()
-            return
-        self._over()
-        if stream.transport is not None:
-            self.address = from_twisted_address(stream.transport.getPeer()) or self.address
-            stream.local = from_twisted_address(stream.transport.getHost())
-        stream.address = self.address
-        self._owner.connected(self, stream)
-
-    def _failed(self, failure: Failure) -> None:
-        # Cancelled endpoints fail with various errors. These are not reported.
-        if not self._is_over:
-            self._over()
-            self._owner.failed(self, self._translate(failure))
-
-    def _broke(self, failure: Failure) -> None:
-        # `_connected` raised an exception: close the stream.
-        log_failure(self._log, "connecting {name} failed", failure, name=self._name)
-        self._stream.abort()
-
-    def _translate(self, failure: Failure) -> DialError:
-        problem = failure.value
-        text = f"{self._name}: {failure.getErrorMessage()}"
-        if isinstance(problem, DialError):
-            return problem
-        if isinstance(problem, (error.DNSLookupError, error.UnknownHostError)):
-            return NameNotResolved(text)
-        if isinstance(problem, error.ConnectionRefusedError):
-            return ConnectRefused(text)
-        if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
-            return ConnectTimedOut(text)
-        if isinstance(problem, error.ConnectError) and problem.osError in EXHAUSTED:
-            return OutOfResources(text)
-        return ConnectFailed(text)
-
-    def _timed_out(self) -> None:
-        self._stop()
-        self._owner.failed(self, ConnectTimedOut(f"{self._name}: no answer within {self._timeout:g} s"))
-
-    def _stop(self) -> None:
-        connecting = self._connecting
-        self._over()
-        if connecting is not None:
-            connecting.cancel()
-
-    def cancel(self) -> None:
-        """Stop the attempt."""
-        self._stop()

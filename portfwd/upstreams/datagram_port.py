@@ -11,11 +11,12 @@ from twisted.internet.protocol import DatagramProtocol
 
 from portfwd.errors import ConnectFailed
 from portfwd.kernel.datagrams import LARGEST
+from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.rules.model import Options
 from portfwd.streams.datagrams.carrier import Taker, UpstreamCarrier, end_refused
 from portfwd.streams.datagrams.datagram_stream import DatagramStream
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.upstreams.connect import AttemptOwner, dial_error, from_twisted_address
+from portfwd.upstreams.connect import AttemptOwner, dial_error
 from portfwd.values import Address, InetAddress, UnixAddress
 
 #: The most likely cause of an error of a connected port; Twisted does not report the cause.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial import unittest
 
 from portfwd.kernel import socket_addresses
@@ -52,6 +53,20 @@ class AddressTests(SocketCase):
         self.addCleanup(near.close)
         self.addCleanup(far.close)
         self.assertEqual(socket_addresses.local_address(near), UnixAddress(""))
+
+    def test_twisted(self) -> None:
+        """Twisted's addresses as ours; kinds without a counterpart have none."""
+        for theirs, ours in (
+            (IPv4Address("TCP", "192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 80), InetAddress("192.0.2.1", 80)),
+            (IPv6Address("TCP", "fe80::1", 80, 0, 1), InetAddress("fe80::1%lo", 80)),
+            (UNIXAddress(b"/run/x"), UnixAddress("/run/x")),
+            (UNIXAddress(b"\0x"), UnixAddress("@x")),
+            (UNIXAddress(None), UnixAddress("")),
+            (HostnameAddress(b"x", 1), None),
+            (None, None),
+        ):
+            self.assertEqual(socket_addresses.from_twisted_address(theirs), ours)
 
 
 class ZoneTests(unittest.SynchronousTestCase):

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from twisted.logger import Logger
 
+from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.relay.loops import Loops
 from portfwd.rules.model import TLS_KINDS, Kind
 from portfwd.service.build.bind_failures import listen_label
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.targets import target_labels
-from portfwd.upstreams.connect import from_twisted_address
 from portfwd.values import Address
 
 

@@ -281,7 +281,7 @@ class CyclesTests(TestCase):
     async def nothing_of_ours_is_left(self, text: str, client: Client) -> None:
         """It finds no object of ours, but a factory that a cycle of Twisted's has: that of its connector."""
         found = await self.found(text, client)
-        del found.types["portfwd.upstreams.connect._One"]
+        del found.types["portfwd.upstreams.endpoint_attempt._OneProtocol"]
         self.assertEqual(found.ours, {}, found.cycle)
 
     async def every_relay(self, client: Client, clauses: str = "", options: str = "") -> None:
