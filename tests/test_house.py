@@ -235,7 +235,7 @@ class HouseTests(SynchronousTestCase):
             ("mock.patch.object(one, '_state')", 1),
             ("getattr(one, '_state')", 1),
             ("mock.patch('portfwd.listen.listener.Listener._accept')", 1),
-            ("from portfwd.admin.doors import Door, _Guest", 1),
+            ("from portfwd.admin.operator_port import OperatorPort, _Client", 1),
             ("self._state = cls._state + super()._state", 0),
             ("one.__class__, name._replace(host=''), getattr(one, 'state'), name.replace('-', '_x')", 0),
             ("from portfwd import __version__", 0),

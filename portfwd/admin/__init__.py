@@ -1,6 +1,6 @@
 """
-Operators: the control socket, its commands, and the manhole.
+Operators: the control socket and its commands, the manhole, the web listener and toxiproxy's API.
 
-It knows sessions and rules by what `portfwd.admin.operator` says of them, never the service
-that runs them. Whoever looks in may be slow or hostile: nothing here makes traffic wait.
+It uses sessions and rules only through the interfaces of `portfwd.admin.operator`, never through the service.
+Clients may be slow or hostile, and never delay traffic.
 """

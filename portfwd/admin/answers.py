@@ -1,15 +1,15 @@
 # -*- test-case-name: tests.admin.test_answers -*-
 """
-What the control socket says: one JSON object (RFC 8259) a line.
+Encodes the answers of the control socket: one JSON object (RFC 8259) per line.
 
 ::
 
-    {"portfwd":"0.1.0","protocol":1,"level":"operator"}         once, before anything is asked
+    {"portfwd":"0.1.0","protocol":1,"level":"operator"}         once, before the first request
     {"ok":true,"result":{…}}                                    the answer to a request
-    {"ok":false,"error":"not-found","message":"…"}              what went wrong, in its place
-    {"event":{…}}                                               before the answer of a request that goes on
+    {"ok":false,"error":"not-found","message":"…"}              the answer to a request that failed
+    {"event":{…}}                                               an event, before the answer
 
-Lines are ASCII: all else is escaped as JSON does.
+Lines are ASCII; other characters have JSON escapes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from portfwd.admin.operator import FaultView, LiveSession, RuleView, TargetView
 from portfwd.logs.fields import utc_time
 from portfwd.logs.json_lines import session_fields, tcp_fields
 
-#: Raised when an answer loses a key or changes what one means; not when one is added.
+#: It increases when a key of an answer is removed or changes its meaning, not when a key is added.
 PROTOCOL: Final = 1
 
-# Made once: json.dumps would make one a line.
+# json.dumps would make an encoder for each line.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
     """One line."""
-    # json escapes every control character but this one.
+    # json escapes all control characters except this one.
     return _ENCODER.encode(value).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
 
 
@@ -42,22 +42,22 @@ def greeting(version: str, level: str) -> bytes:
 
 
 def answer(result: Mapping[str, Any]) -> bytes:
-    """What was asked for."""
+    """The answer to a request."""
     return encode({"ok": True, "result": result})
 
 
 def refusal(code: str, message: str, details: Mapping[str, Any] | None = None) -> bytes:
-    """Why it cannot be had; `details` stand beside the message."""
+    """The answer to a request that failed; `details` are further keys."""
     return encode({"ok": False, "error": code, "message": message, **(details or {})})
 
 
 def event(value: Mapping[str, Any]) -> bytes:
-    """Something on the way."""
+    """An event before the answer."""
     return encode({"event": value})
 
 
 def session_row(session: LiveSession) -> dict[str, Any]:
-    """A session: the keys of the access log's JSON, its ``state``, and what the kernel tells now."""
+    """A session: the keys of the access log's JSON, its ``state``, and the present ``tcp_info``."""
     return {
         **session_fields(session.summary()),
         "state": session.state.value,

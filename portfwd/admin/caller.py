@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.admin.test_caller -*-
 """
-One client of a control socket, as the commands see it.
+The interface between a command and the client that sent it.
 
-Work is done in turns that it shares with all others. What goes on for a while tells of events as long
-as the client takes them, and of none while it does not: nothing is kept for it.
+Work is done in turns that all clients share. Commands with events send them while the client reads. Events
+are dropped while it does not read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 class Caller:
     """
-    Who asks.
+    One client.
 
-    :ivar level: what it may do.
+    :ivar level: its permission level.
     :ivar operator: the forwarder.
-    :ivar clock: times of this machine, monotonic.
+    :ivar clock: the monotonic clock.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Caller:
     ) -> None:
         """
         :param tell: sends an event.
-        :param is_listening: whether the client has taken what was sent so far.
-        :param steered: told when a request is about to change something.
-        :param turns: shared with others; None for its own.
+        :param is_listening: returns whether the client has read all that was sent.
+        :param steered: called before a request changes something.
+        :param turns: the turns, shared with other clients; None to make them.
         """
         self.operator = operator
         self.level = level
@@ -62,12 +62,12 @@ class Caller:
 
     def require_operator(self) -> None:
         """
-        Refuse those who may only look; of the others it is noted what they ask.
+        Refuse clients with the level ``read``, and log the requests of others.
 
-        :raises OperatorError: always for them.
+        :raises OperatorError: the client has the level ``read``.
         """
         if self.level is not Level.OPERATOR:
-            raise OperatorError("forbidden", "this is for looking only (level=read)")
+            raise OperatorError("forbidden", "this listener allows only reading (level=read)")
         self._steered()
 
     async def each(self, things: Iterable[T], visit: Callable[[T], None]) -> None:
@@ -75,29 +75,29 @@ class Caller:
         await self._turns.each(things, visit)
 
     async def turn(self) -> None:
-        """Wait until it is this client's turn."""
+        """Wait for the next turn of this client."""
         await self._turns.take()
 
-    # What goes on for a while
+    # Events
 
     def tell(self, event: Mapping[str, Any]) -> bool:
-        """Send an event, unless the client is slow; say whether it was sent."""
+        """Send an event, unless the client is slow; return whether it was sent."""
         if not self._is_listening():
             return False
         self._tell(event)
         return True
 
     def begin(self) -> None:
-        """A request is served from here on."""
+        """A request starts."""
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """End what goes on."""
+        """End the request that sends events."""
         self._interrupted = True
         self._go_on()
 
     def pause(self, seconds: float) -> Deferred[bool]:
-        """Wait; the result says whether what goes on is to end."""
+        """Wait `seconds`. The result is whether the request must end."""
         waiting: Deferred[bool] = Deferred(lambda _: self._forget())
         self._pause = waiting
         self._timer = self.clock.callLater(0 if self._interrupted else seconds, self._go_on)

@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from portfwd.values import printable
 
-#: Lines that are kept: some hours of a quiet forwarder.
+#: Maximum number of lines: several hours of a quiet forwarder.
 KEPT: Final = 500
-#: Characters of a line; of longer ones the end is cut.
+#: Maximum characters of a line. Longer lines are truncated.
 LONGEST: Final = 500
 
 
@@ -56,7 +56,7 @@ class ChangeLog:
         return f"<ChangeLog {len(self._kept)} of {self.last}>"
 
     def __call__(self, event: LogEvent) -> None:
-        """One event of the log."""
+        """See `ILogObserver`."""
         level = event.get("log_level", LogLevel.info)
         if level is LogLevel.debug or not str(event.get("log_namespace", "")).startswith("portfwd."):
             return

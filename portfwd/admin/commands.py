@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.admin.test_commands -*-
 """
-The commands of the control socket: one table of their words, their level and what they do.
+The commands of the control socket: one table of their parameters, levels and functions.
 
-What an operator may ask, and what ``help``, the reference and the web API say of it, is
-here and nowhere else.
+``help``, the reference and the web API are generated from this table.
 """
 
 from __future__ import annotations
@@ -38,28 +37,28 @@ from portfwd.rules.admin_lines import Level
 from portfwd.rules.findings import shown, suggestion
 from portfwd.values import DIRECTION_WORDS
 
-#: Rows of one answer: a quarter of a megabyte, made in a few milliseconds. More are asked for by
-#: ``start=`` and ``after=``.
+#: Maximum rows of one answer, which has 250 kB and takes a few milliseconds. ``start=`` and ``after=`` select
+#: further rows.
 MAX_ROWS: Final = 500
-#: Rows of an answer unless said otherwise: a tall terminal.
+#: Default number of rows of an answer: a tall terminal.
 ROWS: Final = 100
-#: Rows that ``top`` tells of, a second.
+#: Maximum rows of one event of ``top``.
 MAX_TOP: Final = 200
-#: Rows that may come before the first one of an answer.
+#: Maximum number of skipped rows.
 MAX_START: Final = 10**9
-#: Seconds between two looks of ``top``: a look at ten thousand sessions is a tenth of a second of work.
+#: Minimum seconds between two events of ``top``: an event over 10 000 sessions takes 0.1 s of work.
 MIN_INTERVAL: Final = 0.5
 MAX_INTERVAL: Final = 3600.0
-#: Bytes of each direction that ``tap`` shows unless said otherwise, and most of them.
+#: Default and maximum number of bytes that ``tap`` shows, in both directions together.
 TAP_LIMIT: Final = 64 * 1024
 MAX_TAP: Final = 16 * 1024 * 1024
-#: Sessions that one ``kill`` names.
+#: Maximum sessions that one ``kill`` names.
 MAX_KILLED: Final = 100
 
 _STATES: Final = ("handshaking", "peeking", "dialing", "relaying", "closing")
 
 Result = dict[str, Any]
-#: What was given, by the names of parameters.
+#: The values of a request, by parameter name.
 Given = Mapping[str, Any]
 Run = Callable[[Caller, Given], Awaitable[Result]]
 
@@ -69,15 +68,16 @@ class Command:
     """
     One command.
 
-    :ivar result: what its answer has, as a JSON schema.
-    :ivar words: what stands behind it in this order.
-    :ivar needed: how many of the words must be there.
-    :ivar repeated: the last word may stand so often.
-    :ivar flags: words that may be there, in any order.
-    :ivar options: what is given as ``KEY=VALUE``.
-    :ivar steers_from: only operators may give so many words; None: it never changes anything.
-    :ivar event: what each of its events has; None: it does not go on.
-    :ivar form: its words as help shows them, where more is to be said than the table does.
+    :ivar result: JSON schema of its result.
+    :ivar words: the words after its name, in order.
+    :ivar needed: number of required words.
+    :ivar repeated: maximum repetitions of the last word.
+    :ivar flags: optional words, in any order.
+    :ivar options: parameters as ``KEY=VALUE``.
+    :ivar steers_from: with this number of words or more, it changes something and needs the level
+        ``operator``; None if it never changes anything.
+    :ivar event: JSON schema of its events; None if it sends none.
+    :ivar form: its usage text, if the generated one is not sufficient.
     """
 
     name: str
@@ -95,21 +95,21 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """Its words, as help shows them."""
+        """Its usage text."""
         words = [one.hint if place < self.needed else f"[{one.hint}]" for place, one in enumerate(self.words)]
         options = [f"[{one.name}={one.hint}]" for one in self.options]
         return self.form or " ".join([self.name, *words, *(f"[{one.name}]" for one in self.flags), *options])
 
     @property
     def level(self) -> Level:
-        """Who may ask, without words or with those that are needed."""
+        """The required level, with only the required words."""
         return Level.OPERATOR if self.steers_from == 0 else Level.READ
 
     def given(self, request: Request) -> Given:
         """
-        What `request` gives.
+        The values of `request`.
 
-        :raises OperatorError: something of it is not good.
+        :raises OperatorError: the request is not valid.
         """
         options = {one.name: one for one in self.options}
         flags = {one.name: True for one in self.flags}
@@ -133,13 +133,13 @@ class Command:
 
 async def serve(caller: Caller, request: Request) -> Result:
     """
-    Do what is asked.
+    Run the command of a request.
 
-    :raises OperatorError: it cannot be done, or not understood.
+    :raises OperatorError: the request is not valid, or the command failed.
     """
     command = COMMANDS.get(request.command)
     if command is None:
-        hint = suggestion(request.command, COMMANDS) or "'help' lists all of them"
+        hint = suggestion(request.command, COMMANDS) or "'help' lists all commands"
         raise OperatorError("unknown-command", f"there is no command {shown(request.command)}; {hint}")
     if command.steers_from is not None and len(request.words) >= command.steers_from:
         caller.require_operator()
@@ -150,7 +150,7 @@ def _wanted(given: Given) -> Wanted:
     return Wanted(given.get("client"), given.get("state"))
 
 
-# Looking
+# Reading
 
 
 async def _status(caller: Caller, given: Given) -> Result:
@@ -236,7 +236,7 @@ async def _kill(caller: Caller, given: Given) -> Result:
     killed = 0
     if not given or (numbers and len(given) > 1):
         raise OperatorError(
-            "bad-request", "kill takes numbers of sessions, or else one or more of rule, client and state"
+            "bad-request", "kill needs session numbers, or else one or more of rule, client and state"
         )
     sessions = [operator.session(one) for one in numbers] if numbers else operator.sessions(given.get("rule"))
     wanted = _wanted(given)
@@ -252,7 +252,7 @@ async def _kill(caller: Caller, given: Given) -> Result:
             operator.kill(session)
             killed += 1
 
-    # First all are found: one that is killed may let another client in, who is not meant.
+    # All sessions are found first, because a killed session may let a new client in, which is not meant.
     await caller.each(sessions, pick)
     await caller.each(found, kill)
     return {"killed": killed}
@@ -310,11 +310,11 @@ _RULE: Final = text("rule", "a name of the rules file, or that of one port of a 
 _PICK: Final = (
     _RULE,
     text("client", "an address, a network or a pattern of 'allow', or 'unix'", "PATTERN"),
-    choice("state", "where sessions stand", *_STATES),
+    choice("state", "the state of the sessions", *_STATES),
 )
-_START: Final = whole("start", "so many rows are left out", 0, MAX_START, "N")
-_LIMIT: Final = whole("limit", "most rows", 1, MAX_ROWS)
-#: What ``faults … set`` may change: the options of the filter, but for what it is made for.
+_START: Final = whole("start", "number of rows to skip", 0, MAX_START, "N")
+_LIMIT: Final = whole("limit", "maximum number of rows", 1, MAX_ROWS)
+#: The options of the filter ``faults`` that ``faults … set`` may change.
 _STRENGTHS: Final = tuple(
     text(name, f"the option '{name}' of the faults", "VALUE")
     for name in (
@@ -326,66 +326,68 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         one.name: one
         for one in (
-            Command("help", "this list", _help, shapes.HELP),
+            Command("help", "the list of commands", _help, shapes.HELP),
             Command("status", "figures of the whole forwarder", _status, shapes.STATUS),
-            Command("rules", "the rules at work, in their order", _rules, shapes.RULES,
+            Command("rules", "the active rules, in the order of the file", _rules, shapes.RULES,
                     options=(_START, _LIMIT)),
             Command(
-                "sessions", "open sessions: those that fit, the first by sort=", _sessions, shapes.SESSIONS,
+                "sessions", "the open sessions that match, in the order of sort=", _sessions, shapes.SESSIONS,
                 options=(
-                    *_PICK, choice("sort", "what comes first; but for 'id' the largest", *SORTS),
+                    *_PICK, choice("sort", "the sort key; the largest comes first, except for 'id'", *SORTS),
                     whole("after", "only sessions with larger numbers", 0, MAX_ID, "ID"), _START, _LIMIT,
                 ),
             ),
-            Command("session", "one session, with what its filters and sockets say", _session, shapes.SESSION,
+            Command("session", "one session, with details of filters and sockets", _session, shapes.SESSION,
                     (_ID,), 1),
             Command(
-                "top", "goes on: the first sessions by sort=, with their rates, once an interval", _top,
+                "top", "sends in each interval the first sessions by sort=, with their rates", _top,
                 shapes.TOP, event=shapes.TOP_EVENT,
                 options=(
-                    duration("interval", "between two looks", MIN_INTERVAL, MAX_INTERVAL,
+                    duration("interval", "time between two events", MIN_INTERVAL, MAX_INTERVAL,
                              f"{MIN_INTERVAL:g}s..1h"),
-                    choice("sort", "what comes first; but for 'id' the largest", *watching.top_sorts()),
-                    _START, whole("limit", "most rows", 1, MAX_TOP), *_PICK,
-                    whole("count", "how many looks; 0: without end", 0, MAX_START, "N"),
+                    choice("sort", "the sort key; the largest comes first, except for 'id'",
+                           *watching.top_sorts()),
+                    _START, whole("limit", "maximum number of rows", 1, MAX_TOP), *_PICK,
+                    whole("count", "number of events; 0 for no limit", 0, MAX_START, "N"),
                 ),
             ),
-            Command("changes", "the latest lines of the log: reloads, targets, what operators did", _changes,
+            Command("changes", "the latest lines of the log: reloads, targets, operators", _changes,
                     shapes.CHANGES, options=(whole("after", "only later lines", 0, MAX_ID, "N"), _LIMIT)),
             Command(
-                "explain", "what would happen to a connection, by the rules at work", _explain,
+                "explain", "the effect of the active rules on a connection", _explain,
                 shapes.EXPLAIN,
-                (text("client", "who connects"), text("listen", "where it connects to")), 2,
+                (text("client", "the address of the client"),
+                 text("listen", "the address of the listener")), 2,
             ),
             Command(
-                "targets", "the targets of a rule, or of all: their states and why, sessions, dials, checks",
+                "targets", "the targets of a rule, or of all: states and reasons, sessions, dials, checks",
                 _targets, shapes.TARGETS, (_RULE,), options=(_START, _LIMIT),
             ),
             Command(
-                "target", "overrides what dials and checks say of a target, until 'auto'", _target,
-                shapes.RULE_NAMES, (_RULE, text("target", "as 'targets' names it"),
-                    choice("state", "what it is to be", "drain", "down", "up", "auto")), 3, steers_from=0,
+                "target", "sets the state of a target, regardless of dials and checks, until 'auto'", _target,
+                shapes.RULE_NAMES, (_RULE, text("target", "the name of the target in 'targets'"),
+                    choice("state", "the new state", "drain", "down", "up", "auto")), 3, steers_from=0,
             ),
             Command(
                 "faults",
-                "the faults of the filter 'faults'; an operator switches them, or sets their options",
+                "the faults of the filter 'faults'; an operator can switch them, or set their options",
                 _faults, shapes.FAULTS,
-                (_RULE, choice("what", "switches them, or sets options", "on", "off", "set"),
+                (_RULE, choice("what", "switch them, or set options", "on", "off", "set"),
                  text("which", "a number, a kind or 'all'", "NUMBER|KIND|all")),
                 options=_STRENGTHS, steers_from=2,
                 form="faults [RULE [on|off|set [NUMBER|KIND|all] [KEY=VALUE...]]]",
             ),
             Command(
-                "log-level", "the least level that is logged; an operator sets it", _log_level,
+                "log-level", "the minimum level of the log; an operator can set it", _log_level,
                 shapes.LOG_LEVEL,
-                (choice("level", "the least level", "debug", "info", "warn", "error", "critical"),),
+                (choice("level", "the minimum level", "debug", "info", "warn", "error", "critical"),),
                 steers_from=1,
             ),
             Command(
-                "tap", "goes on: the bytes of one session, as they are read", _tap, shapes.TAP, (_ID,), 1,
+                "tap", "sends the bytes of one session as they are read", _tap, shapes.TAP, (_ID,), 1,
                 options=(
-                    size("limit", "ends when so much was seen, of both directions together", MAX_TAP),
-                    choice("direction", "which bytes", *DIRECTION_WORDS),
+                    size("limit", "bytes, in both directions together, after which it ends", MAX_TAP),
+                    choice("direction", "the direction of the bytes", *DIRECTION_WORDS),
                 ),
                 steers_from=0, event=shapes.TAP_EVENT,
             ),
@@ -397,19 +399,20 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             Command("drain", "closes the rule's listeners; its sessions finish", _of_rule("drain"),
                     shapes.RULE_NAMES, (_RULE,), 1, steers_from=0),
             Command(
-                "pause", "accepts nobody; connections wait in the backlog, datagrams in a queue as large as"
+                "pause", "stops accepting; connections wait in the backlog, datagrams in a queue as large as"
                 " the receive buffer", _of_rule("pause"), shapes.RULE_NAMES, (_RULE,), 1, steers_from=0,
             ),
-            Command("resume", "accepts again", _of_rule("resume"), shapes.RULE_NAMES, (_RULE,), 1,
+            Command("resume", "accepts clients again", _of_rule("resume"), shapes.RULE_NAMES, (_RULE,), 1,
                     steers_from=0),
             Command(
-                "reload", "reads the rules file again and applies it, with code also changed code of"
-                " 'python:' filters; the difference", _reload, shapes.RELOAD,
-                flags=(flag("dry-run", "only says what would change"),
-                       flag("code", "with changed code of 'python:' filters")),
+                "reload", "reads the rules file again, applies it and shows the difference; with 'code' it"
+                " also imports changed code of 'python:' filters", _reload, shapes.RELOAD,
+                flags=(flag("dry-run", "only show what would change"),
+                       flag("code", "import changed code of 'python:' filters")),
                 steers_from=0,
             ),
-            Command("stop", "as SIGTERM: drains and exits; the second time it cuts", _stop, shapes.STOP,
+            Command("stop", "drains and exits, as after SIGTERM; the second time it resets sessions", _stop,
+                    shapes.STOP,
                     steers_from=0),
         )
     }

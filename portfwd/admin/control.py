@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.admin.test_control -*-
 """
-The control socket: requests in, answers out, one client after the other's turn.
+The protocol of the control socket.
 
-It serves one request of a client at a time, when it is its turn, and takes the next when the client
-has read the answer. Whoever does not read for `STUCK` seconds, sends lines without end, or more of them
-than it reads answers to, is dropped; that costs nobody else anything.
+It serves one request of a client at a time, in turn with other clients, and the next one after the client has
+read the answer. A client that does not read for `STUCK` seconds, sends a line that is too long, or sends too
+many requests without reading the answers, is disconnected. Other clients are not affected.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from zope.interface import implementer
 from portfwd.admin.answers import answer, event, greeting, refusal
 from portfwd.admin.caller import Caller
 from portfwd.admin.commands import serve
-from portfwd.admin.doors import Standing
 from portfwd.admin.operator import Operator, OperatorError
+from portfwd.admin.operator_port import Priority
 from portfwd.admin.requests import MAX_LINE, RequestError, read_request
 from portfwd.admin.turns import Turns
 from portfwd.rules.admin_lines import Level
 from portfwd.values import counted, printable
 
-#: Bytes of requests that may wait while one is served.
+#: Maximum bytes of waiting requests while one is served.
 MAX_WAITING: Final = 16 * MAX_LINE
-#: Seconds for which a client may leave an answer unread.
+#: Maximum seconds for which a client may leave an answer unread.
 STUCK: Final = 30.0
-#: Seconds for which a client may ask nothing; scripts and people with a prompt are quicker.
+#: Maximum seconds without a request. Scripts and people at a prompt send requests earlier.
 IDLE: Final = 600.0
 
 
@@ -51,8 +51,8 @@ class ControlProtocol(Protocol):
         self, operator: Operator, level: Level, clock: IReactorTime, who: str, turns: Turns | None = None
     ) -> None:
         """
-        :param who: the client, for the log.
-        :param turns: shared with other clients; None for its own.
+        :param who: name of the client in the log.
+        :param turns: the turns, shared with other clients; None to make them.
         """
         self.who = who
         self._clock = clock
@@ -62,7 +62,7 @@ class ControlProtocol(Protocol):
             level,
             clock,
             lambda value: self._write(event(value)),
-            self._listens,
+            self._is_listening,
             self._steered,
             turns,
         )
@@ -79,20 +79,20 @@ class ControlProtocol(Protocol):
         return f"<ControlProtocol {self.who} {self._level.value} {state}>"
 
     @property
-    def standing(self) -> Standing:
-        """See `portfwd.admin.doors.Standing`."""
-        return Standing.SILENT if self._paused or self._serving is None else Standing.SERVED
+    def priority(self) -> Priority:
+        """See `portfwd.admin.operator_port.Priority`."""
+        return Priority.INACTIVE if self._paused or self._serving is None else Priority.SERVED
 
-    # What Twisted tells
+    # Calls of Twisted
 
     def connectionMade(self) -> None:
-        """Somebody is there."""
+        """See `IProtocol`."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
         self._write(greeting(self._caller.operator.version, self._level.value))
         self._wait(IDLE)
 
     def dataReceived(self, data: bytes) -> None:
-        """A part of a request, or several."""
+        """See `IProtocol`."""
         if self._ended or self._gone:
             return
         self._buffer += data
@@ -101,17 +101,17 @@ class ControlProtocol(Protocol):
         self._next()
 
     def readConnectionLost(self) -> None:
-        """The client asks nothing more; what it asked is answered."""
+        """See `IHalfCloseableProtocol`. Requests that were received are answered."""
         self._ended = True
         if self._buffer and not self._buffer.endswith(b"\n"):
             self._buffer += b"\n"
         self._next()
 
     def writeConnectionLost(self) -> None:
-        """Never asked for."""
+        """See `IHalfCloseableProtocol`. Not used."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client is gone."""
+        """See `IProtocol`."""
         self._gone = True
         self._wait(None)
         self._buffer = b""
@@ -121,47 +121,47 @@ class ControlProtocol(Protocol):
             serving.cancel()
 
     def finish(self) -> None:
-        """Answer what is being served, then leave: the forwarder is gone, perhaps because of just that."""
+        """Answer the present request, which may be ``stop``, and close: the forwarder has stopped."""
         self._buffer = b""
         self._ended = True
         self._caller.interrupt()
         self._next()
 
-    # What the transport tells of the client's reading
+    # Whether the client reads
 
     def pauseProducing(self) -> None:
-        """The client does not read what was sent."""
+        """See `IPushProducer`: the client does not read."""
         self._paused = True
         self._wait(STUCK)
 
     def resumeProducing(self) -> None:
-        """It has read all of it."""
+        """See `IPushProducer`: the client has read all bytes."""
         self._paused = False
         self._wait(None if self._serving else IDLE)
         self._next()
 
     def stopProducing(self) -> None:
-        """It is gone; `connectionLost` says so too."""
+        """See `IPushProducer`. `connectionLost` follows."""
 
-    def _listens(self) -> bool:
+    def _is_listening(self) -> bool:
         return not self._paused and not self._gone
 
     def _steered(self) -> None:
         self._log.info("control: {who}: {line}", who=self.who, line=printable(self._asked.decode("utf-8")))
 
     def _wait(self, seconds: float | None) -> None:
-        """From here on the client has so long; None: for ever."""
+        """Set the time limit of the client to `seconds` from now; None for no limit."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None if seconds is None else self._clock.callLater(seconds, self._timed_out)
 
     def _timed_out(self) -> None:
         if self._paused:
-            self._log.warn("control: {who} does not read its answers, and is dropped", who=self.who)
+            self._log.warn("control: {who} does not read its answers and is disconnected", who=self.who)
         self._drop()
 
     def _drop(self) -> None:
-        """End it without waiting for anything to be read."""
+        """Abort the connection, without waiting until the client has read."""
         self._buffer = b""
         self._ended = True
         self.transport.abortConnection()  # type: ignore[union-attr]
@@ -173,7 +173,7 @@ class ControlProtocol(Protocol):
             self.transport.write(line)  # type: ignore[union-attr]
 
     def _next(self) -> None:
-        """Serve the next request, if there is one and it is its turn."""
+        """Serve the next request if none is being served and the client has read its answers."""
         while self._serving is None and not self._paused and not self._gone:
             line, newline, rest = self._buffer.partition(b"\n")
             if not newline:
@@ -184,7 +184,7 @@ class ControlProtocol(Protocol):
         if not self._gone and (too_long or len(self._buffer) > MAX_WAITING):
             self._buffer = b""
             self._ended = True
-            most, what = (MAX_LINE, "a request has") if too_long else (MAX_WAITING, "what waits has")
+            most, what = (MAX_LINE, "a request has") if too_long else (MAX_WAITING, "waiting requests have")
             self._write(refusal("too-much", f"{what} at most {counted(most, 'byte')}"))
             self._caller.interrupt()
         if self._ended and self._serving is None and not self._gone and not self._buffer:
@@ -196,14 +196,14 @@ class ControlProtocol(Protocol):
         self._wait(None)
         self._caller.begin()
         if b"\n" in self._buffer:
-            # What goes on is ended by the next line, which is there.
+            # The next line is received already, and ends a request with events.
             self._caller.interrupt()
         self._serving = serving = Deferred.fromCoroutine(self._answer(line))
         serving.addBoth(self._served)
 
     async def _answer(self, line: bytes) -> None:
         try:
-            # Whoever sends a thousand requests at once waits for a thousand turns; traffic does not.
+            # Each request waits for a turn, so that many requests at once do not delay traffic.
             await self._caller.turn()
             request = read_request(line)
             if request is None:

@@ -2,10 +2,10 @@
 """
 A Python prompt inside the running forwarder, by SSH.
 
-Public keys are the only way in: no other method is offered. A session can have a prompt and
-nothing else; commands, subsystems, forwarded ports and agents are refused. Each log-in has a
-namespace of its own. What is typed runs in the forwarder itself: a loop without an end
-stops all traffic, which is why nobody gets here whom the file of keys does not name.
+Clients authenticate by public key; no other method is offered. A session can only open a prompt; commands,
+subsystems, port forwarding and agent forwarding are refused. Each log-in has its own namespace. The input
+runs in the forwarder process, so an infinite loop blocks all traffic. Only the owners of the listed keys have
+access.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ from twisted.python import components
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from portfwd.admin.doors import Standing
+from portfwd.admin.operator_port import Priority
 from portfwd.values import printable
 
-#: Seconds until a client must have logged in; OpenSSH's LoginGraceTime is twice that.
+#: Maximum seconds from the connection to the log-in; OpenSSH's LoginGraceTime is twice that.
 LOGIN_TIME: Final = 60
-#: Log-ins that may fail on one connection: OpenSSH's MaxAuthTries.
+#: Maximum failed log-ins per connection: OpenSSH's MaxAuthTries.
 MAX_TRIES: Final = 6
-#: What every OpenSSH of the last ten years knows; Twisted knows 3DES and MD5 as well.
+#: The ciphers that OpenSSH has supported for ten years. Twisted also supports 3DES and MD5.
 CIPHERS: Final = (b"aes256-ctr", b"aes192-ctr", b"aes128-ctr")
 MACS: Final = (b"hmac-sha2-512", b"hmac-sha2-256")
-#: A terminal that does not say its size.
+#: The size of a terminal that does not report it.
 WIDTH: Final = 80
 HEIGHT: Final = 24
 
-#: What would read from the forwarder's own terminal, or stop it: names that a prompt must not have.
+#: Built-in names that a prompt must not have, because they read from the terminal of the forwarder or stop
+#: it.
 _BLOCKING: Final = ("input", "breakpoint", "license", "copyright", "credits")
 
 Namespace = Mapping[str, object]
 
 
 class _FailuresOnly(Logger):
-    """Says nothing of what Twisted's SSH says of each client: who may only connect must not fill the log."""
+    """Logs only failures. Twisted's SSH logs each connection, so a client could fill the log."""
 
     def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:  # noqa: A002 - Twisted's
         """See `Logger`."""
@@ -64,7 +65,7 @@ class _FailuresOnly(Logger):
 
 
 class Leave:
-    """``exit`` and ``quit``: end this log-in, not the forwarder."""
+    """``exit`` and ``quit``, which end the log-in and not the forwarder."""
 
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
@@ -73,12 +74,12 @@ class Leave:
         return "exit() or Ctrl-D ends this log-in; stop() ends the forwarder"
 
     def __call__(self, *ignored: object) -> None:
-        """Leave."""
+        """End the log-in."""
         self._leave()
 
 
 class Help:
-    """``help``: what is here; of one thing what Python's own would say, without its pager."""
+    """``help``: shows the banner, or the help of Python for an object, without a pager."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -87,23 +88,23 @@ class Help:
         return self._text
 
     def __call__(self, *things: object) -> None:
-        """Print it."""
+        """Print the help."""
         texts = [pydoc.plain(pydoc.render_doc(thing)) for thing in things] or [self._text]
         print("\n".join(texts))  # noqa: T201 - the prompt shows what is printed
 
 
 class _Interpreter(ManholeInterpreter):
-    """One that a ``SystemExit`` does not leave: above it is the reactor."""
+    """An interpreter that catches ``SystemExit``, which would stop the reactor."""
 
     def runcode(self, *arguments: Any, **named: Any) -> None:
-        """Run what was typed."""
+        """See `InteractiveInterpreter`. ``SystemExit`` ends the log-in."""
         try:
             super().runcode(*arguments, **named)
         except SystemExit:
             self.handler.terminal.loseConnection()
 
     def displayhook(self, obj: object) -> None:
-        """Show a value; the failure of a Deferred that is shown is no accident that the log should tell."""
+        """Show a value. The failure of a shown Deferred is not logged as unhandled."""
         super().displayhook(obj)
         if isinstance(obj, Deferred):
             obj.addErrback(lambda failure: None)
@@ -117,7 +118,7 @@ class Prompt(Manhole):
         self._banner = banner
 
     def connectionMade(self) -> None:
-        """Say where we are."""
+        """See `IProtocol`. Makes the namespace."""
         leave = Leave(lambda: self.terminal.loseConnection())
         own: dict[str, object] = {"exit": leave, "quit": leave, "help": Help(self._banner)}
         own["__builtins__"] = {
@@ -128,18 +129,18 @@ class Prompt(Manhole):
         self.interpreter = _Interpreter(self, self.namespace)
 
     def initializeScreen(self) -> None:
-        """Show what there is; Twisted would clear the screen first."""
+        """Write the banner. Twisted would clear the screen first."""
         self.terminal.write(self._banner.encode() + b"\n\n" + self.ps[self.pn])
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        """Take note of it. Twisted would clear the screen, and what it says with it."""
+        """Store the size. Twisted would clear the screen."""
         self.width = width
         self.height = height
 
 
 class _Terminal(insults.ServerProtocol):
-    """What stands between the prompt and the channel."""
+    """Connects the prompt to the channel."""
 
     def __init__(
         self, prompt: type[Prompt], namespace: Namespace, banner: str, left: Callable[[], None]
@@ -148,14 +149,14 @@ class _Terminal(insults.ServerProtocol):
         self._left = left
 
     def loseConnection(self) -> None:
-        """Leave the terminal as it was found, all that is written on it included; Twisted would clear it."""
+        """Restore the modes of the terminal and close. Twisted would clear the screen."""
         self.resetModes((insults.modes.IRM,))
         self._left()
         self.transport.loseConnection()  # type: ignore[union-attr]
 
 
 class _Session:
-    """One ``session`` channel: a prompt, if it asks for one."""
+    """One ``session`` channel, which can open a prompt."""
 
     def __init__(self, user: _User) -> None:
         self._user = user
@@ -163,15 +164,15 @@ class _Session:
         self._size = (HEIGHT, WIDTH)
 
     def getPty(self, term: bytes, windowSize: Sequence[int], modes: object) -> None:
-        """The terminal's size."""
+        """See `ISession`. Stores the size of the terminal."""
         self._size = (windowSize[0], windowSize[1])
 
     def openShell(self, proto: Any) -> None:
-        """Give it the prompt."""
+        """See `ISession`. Opens the prompt."""
         user, channel = self._user, proto.session
 
         def left() -> None:
-            # RFC 4254 section 6.10: without it OpenSSH's client exits with 255.
+            # RFC 4254 section 6.10. Without it OpenSSH's client exits with 255.
             channel.conn.sendRequest(channel, b"exit-status", bytes(4))
 
         self._terminal = _Terminal(Prompt, user.namespace(), user.banner, left)
@@ -179,26 +180,26 @@ class _Session:
         TerminalSessionTransport(proto, self._terminal, user, width, height)
 
     def execCommand(self, proto: object, command: bytes) -> None:
-        """Refuse: there is a prompt and nothing else."""
-        raise ConchError(b"this is a prompt; it runs no commands")
+        """See `ISession`. Commands are refused."""
+        raise ConchError(b"this manhole only opens a prompt; it runs no commands")
 
     def windowChanged(self, newWindowSize: Sequence[int]) -> None:
-        """The terminal has another size."""
+        """See `ISession`."""
         prompt = None if self._terminal is None else self._terminal.terminalProtocol
         if prompt is not None:
             prompt.terminalSize(newWindowSize[1], newWindowSize[0])
 
     def eofReceived(self) -> None:
-        """Nothing more will be typed."""
+        """See `ISession`. The end of the input ends the log-in."""
         if self._terminal is not None:
             self._terminal.loseConnection()
 
     def closed(self) -> None:
-        """The channel is gone."""
+        """See `ISession`."""
 
 
 class _User(avatar.ConchUser):
-    """Who has logged in. It knows channels of the kind ``session`` and no other, and no global requests."""
+    """A logged-in client. It supports only channels of the type ``session``, and no global requests."""
 
     def __init__(self, namespace: Callable[[], Namespace], banner: str) -> None:
         super().__init__()
@@ -212,23 +213,23 @@ components.registerAdapter(_Session, _User, IConchSession)
 
 @implementer(IAuthorizedKeysDB)
 class _ClientKeys:
-    """Everybody may be called as he likes; the key decides."""
+    """The accepted keys, for any user name."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = keys
 
     def getAuthorizedKeys(self, avatarId: object) -> Iterable[Key]:
-        """All of them."""
+        """See `IAuthorizedKeysDB`."""
         return self._keys
 
 
 class _Checker(SSHPublicKeyChecker):
-    """Lets in who has one of the keys, and says so in the log."""
+    """Checks signatures of the accepted keys, and logs log-ins."""
 
     _log = Logger()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
-        """Judge a signature."""
+        """See `ICredentialsChecker`."""
 
         def logged_in(name: bytes) -> bytes:
             self._log.info(
@@ -238,8 +239,8 @@ class _Checker(SSHPublicKeyChecker):
             )
             return name
 
-        judged: Deferred[bytes] = super().requestAvatarId(credentials)
-        return judged.addCallback(logged_in)
+        checked: Deferred[bytes] = super().requestAvatarId(credentials)
+        return checked.addCallback(logged_in)
 
 
 @implementer(IRealm)
@@ -249,12 +250,12 @@ class _Realm:
         self._banner = banner
 
     def requestAvatar(self, avatarId: object, mind: object, *interfaces: object) -> tuple[Any, Any, Any]:
-        """A user without anything of another's."""
+        """See `IRealm`. Each log-in has its own user."""
         return IConchUser, _User(self._namespace, self._banner), lambda: None
 
 
 class _Authentication(userauth.SSHUserAuthServer):
-    """As Twisted's; that gives ten hours, and twenty tries."""
+    """Twisted's authentication with lower limits. Its own limits are ten hours and twenty tries."""
 
     loginTimeout = LOGIN_TIME
     _log = _FailuresOnly()
@@ -262,41 +263,41 @@ class _Authentication(userauth.SSHUserAuthServer):
 
 
 class _Transport(transport.SSHServerTransport):
-    """One connection; it must log in within `LOGIN_TIME`, key exchange included."""
+    """One connection. Key exchange and log-in together must finish within `LOGIN_TIME`."""
 
     ourVersionString = b"SSH-2.0-portfwd"
     _log = _FailuresOnly()
     clock: IReactorTime
-    standing = Standing.SILENT
-    _late: IDelayedCall | None = None
+    priority = Priority.INACTIVE
+    _login_timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Somebody is there."""
+        """See `IProtocol`."""
         self.supportedCiphers, self.supportedMACs = list(CIPHERS), list(MACS)
-        # Twisted decompresses before the log-in, without a bound.
+        # Compression is off, because Twisted decompresses without a limit before the log-in.
         self.supportedCompressions = [b"none"]
-        self._late = self.clock.callLater(LOGIN_TIME, self._is_late)
+        self._login_timer = self.clock.callLater(LOGIN_TIME, self._login_timed_out)
         super().connectionMade()
 
-    def _is_late(self) -> None:
-        self._late = None
+    def _login_timed_out(self) -> None:
+        self._login_timer = None
         self.transport.abortConnection()  # type: ignore[union-attr]
 
-    def _in_time(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _cancel_login_timer(self) -> None:
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+            self._login_timer = None
 
     def setService(self, service: Any) -> None:
-        """Key exchange, then log-in, then the connection."""
+        """See `SSHServerTransport`. The connection service starts after the log-in."""
         if isinstance(service, connection.SSHConnection):
-            self.standing = Standing.LOGGED_IN
-            self._in_time()
+            self.priority = Priority.LOGGED_IN
+            self._cancel_login_timer()
         super().setService(service)
 
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
-        """It is gone."""
-        self._in_time()
+        """See `IProtocol`."""
+        self._cancel_login_timer()
         super().connectionLost(reason)
 
 
@@ -316,9 +317,9 @@ class ManholeFactory(factory.SSHFactory):
         banner: str,
     ) -> None:
         """
-        :param keys: who has one of them is let in.
-        :param namespace: is called for each log-in.
-        :param banner: what is there, for people.
+        :param keys: the accepted public keys.
+        :param namespace: makes the namespace of a log-in.
+        :param banner: the text at the start of a log-in.
         """
         kind = host_key.sshType()
         self.publicKeys = {kind: host_key.public()}
@@ -331,7 +332,7 @@ class ManholeFactory(factory.SSHFactory):
         return "<ManholeFactory>"
 
     def serve(self, who: str) -> Protocol:
-        """A server for one client."""
+        """The server of one client."""
         server = self.buildProtocol(None)
         assert isinstance(server, _Transport)
         server.clock = self._clock

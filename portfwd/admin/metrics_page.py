@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.admin.test_metrics_page -*-
 """
-The pages for machines that watch: ``/metrics``, ``/healthz`` and ``/readyz``.
+The pages for monitoring: ``/metrics``, ``/healthz`` and ``/readyz``.
 
-A page of metrics is made in slices, so that traffic goes on in between, and once for all who ask
-meanwhile. `portfwd.admin.web.connection` bounds what a connection costs; these pages take no bodies.
+A page of metrics is made in slices between which traffic is served. Requests that arrive meanwhile get the
+same page. `portfwd.admin.web.connection` bounds the cost of connections. Requests have no bodies.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-#: Connections at a time: a Prometheus or two, a load balancer's checks, and somebody with curl, twice.
+#: Maximum connections: twice the number for two Prometheus servers, checks of a load balancer, and manual
+#: requests.
 MOST_CONNECTIONS: Final = 16
 
-#: Seconds of one slice of a page: what traffic may wait for it in one turn of the reactor.
+#: Seconds of one slice of a page, for which traffic waits in one iteration of the reactor.
 SLICE: Final = 0.002
 
 PLAIN: Final = b"text/plain; charset=utf-8"
@@ -31,13 +32,13 @@ PLAIN: Final = b"text/plain; charset=utf-8"
 
 class PageOfMetrics:
     """
-    Makes pages.
+    Makes pages of metrics.
 
-    :ivar pages: how many were made.
+    :ivar pages: number of pages made.
     """
 
     def __init__(self, reactor: IReactorTime, begin: Callable[[], Iterator[bytes]]) -> None:
-        """:param begin: a new page, in parts; an empty part is one that only took time."""
+        """:param begin: starts a new page, and yields its parts. Parts may be empty."""
         self._begin = begin
         self._waiting: list[Deferred[bytes]] = []
         self._cooperator = Cooperator(
@@ -49,7 +50,7 @@ class PageOfMetrics:
         return f"<PageOfMetrics {self.pages} made, {len(self._waiting)} waiting>"
 
     def get(self) -> Deferred[bytes]:
-        """A page that was begun now, or that is being made."""
+        """The page that is being made, or a new one."""
         page: Deferred[bytes] = Deferred()
         self._waiting.append(page)
         if len(self._waiting) == 1:
@@ -70,7 +71,7 @@ class PageOfMetrics:
             page.callback(result)
 
     def stop(self) -> None:
-        """Make no more; who waits is told so."""
+        """Stop. Waiting Deferreds fail with `SchedulerStopped`."""
         self._cooperator.stop()
 
 
@@ -102,7 +103,7 @@ class _Metrics(Resource):
             if not failure.check(SchedulerStopped):
                 self._log.failure("a page of metrics could not be made", failure)
             if not gone:
-                _plain(request, 500, b"the log says what went wrong\n")
+                _plain(request, 500, b"internal error; the log has the traceback\n")
                 request.finish()
 
         self._pages.get().addCallbacks(answer, failed)
@@ -115,8 +116,8 @@ def _plain(request: Request, code: int, text: bytes) -> None:
     request.write(text)
 
 
-class _Says(Resource):
-    """A page of one word."""
+class _HealthPage(Resource):
+    """A page with one of two texts and status codes."""
 
     isLeaf = True
 
@@ -134,13 +135,13 @@ class _Says(Resource):
 
 
 def add_health(root: Resource, ready: Callable[[], bool]) -> None:
-    """Put ``/healthz`` and ``/readyz`` below `root`."""
-    root.putChild(b"healthz", _Says(lambda: True, b"ok\n", b""))
-    root.putChild(b"readyz", _Says(ready, b"ready\n", b"not ready\n"))
+    """Add ``/healthz`` and ``/readyz`` to `root`."""
+    root.putChild(b"healthz", _HealthPage(lambda: True, b"ok\n", b""))
+    root.putChild(b"readyz", _HealthPage(ready, b"ready\n", b"not ready\n"))
 
 
 def add_pages(root: Resource, pages: PageOfMetrics, content_type: str, ready: Callable[[], bool]) -> Resource:
-    """Put all of the pages below `root`, and return it."""
+    """Add all pages to `root`, and return it."""
     root.putChild(b"metrics", _Metrics(pages, content_type))
     add_health(root, ready)
     return root

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.admin.test_commands -*-
 """
-What operators can ask of a running forwarder, as the admin room sees it.
+The interface of a running forwarder for operators.
 
-`portfwd.service.operators.operating` has the object behind it; tests have others.
+`portfwd.service.operators.forwarder_operator` implements it. Tests have other implementations.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from attrs import frozen
 from portfwd.admin.changes import LoggedLine
 from portfwd.values import CloseReason, Direction, SessionSummary
 
-#: What goes into an answer: text, numbers, truth, nothing, and lists and objects of these.
+#: A JSON value.
 Json = Any
 
 
 class OperatorError(Exception):
     """
-    What was asked for cannot be done.
+    A request failed.
 
-    :ivar code: a word for programs: ``not-found``, ``refused`` and their like.
+    :ivar code: code of the error for programs, such as ``not-found`` or ``refused``.
     """
 
     def __init__(self, code: str, message: str, details: Mapping[str, Json] | None = None) -> None:
         """
-        Say why.
-
-        :param message: one line for people.
-        :param details: goes into the answer beside it.
+        :param message: one line of text.
+        :param details: further keys of the answer.
         """
         super().__init__(message)
         self.code = code
@@ -45,13 +43,13 @@ class LiveSession(Protocol):
 
     @property
     def state(self) -> Any:
-        """Where it stands; its ``value`` is the word for it."""
+        """Its state; ``value`` is the name of the state."""
 
     def summary(self) -> SessionSummary:
-        """What it did so far."""
+        """The summary of the session so far."""
 
     def tcp_info(self) -> tuple[bytes, bytes]:
-        """What the kernel tells of both connections (`portfwd.wire.tcp_info`), the client's first."""
+        """The ``TCP_INFO`` of both connections (`portfwd.wire.tcp_info`), the client's first."""
 
     def kill(self, reason: CloseReason) -> None:
         """Reset both sides now."""
@@ -60,18 +58,18 @@ class LiveSession(Protocol):
 @frozen
 class RuleView:
     """
-    One rule at work, for one port of its range.
+    One active rule, for one port of its range.
 
-    :ivar name: of this port's rule.
-    :ivar file_rule: the name in the rules file, the same for all ports of a range.
-    :ivar listen: the addresses that are bound.
-    :ivar targets: as messages name them.
-    :ivar state: of its listener: ``accepting``, ``paused``, ``closed``, or ``draining`` while it is closed
-        and has sessions.
-    :ivar sessions: those that are not closed, with those that began before a reload.
-    :ivar total: how many there have been.
-    :ivar filters: names, in order.
-    :ivar filter_failures: how often one of them raised.
+    :ivar name: name of the rule of this port.
+    :ivar file_rule: name in the rules file, the same for all ports of a range.
+    :ivar listen: the bound addresses.
+    :ivar targets: names of the targets in messages.
+    :ivar state: state of its listener: ``accepting``, ``paused``, ``closed``, or ``draining`` while it is
+        closed and has sessions.
+    :ivar sessions: number of sessions that are not closed, including those from before a reload.
+    :ivar total: number of all sessions so far.
+    :ivar filters: names of the filters, in order.
+    :ivar filter_failures: number of exceptions of filters.
     :ivar where: place in the rules file.
     """
 
@@ -92,10 +90,10 @@ class FaultView:
     """
     One ``filter faults`` clause.
 
-    :ivar number: which one of its rule, from 1.
-    :ivar options: as a rules file would write them.
-    :ivar asked: connections that it could have struck.
-    :ivar struck: those that chance chose.
+    :ivar number: its number in the rule, from 1.
+    :ivar options: its options in the form of a rules file.
+    :ivar asked: number of connections to which it could apply.
+    :ivar struck: number of connections to which it applied by its probability.
     """
 
     rule: str
@@ -110,11 +108,11 @@ class FaultView:
 @frozen
 class CheckView:
     """
-    What one check of a target says.
+    The state of one check of a target.
 
-    :ivar passing: None before the first verdict.
-    :ivar cause: of the last verdict.
-    :ivar seconds: how long the last check took.
+    :ivar passing: whether it passes; None before the first verdict.
+    :ivar cause: cause of the last verdict.
+    :ivar seconds: duration of the last check.
     """
 
     name: str
@@ -128,17 +126,17 @@ class TargetView:
     """
     One target of a rule.
 
-    :ivar rule: the name of this port's rule.
-    :ivar name: the one that routes lead to; empty for the rule's own targets.
-    :ivar target: as messages name it.
+    :ivar rule: name of the rule of this port.
+    :ivar name: name of the target group for routes; empty for the rule's own targets.
+    :ivar target: name of the target in messages.
     :ivar state: ``up``, ``starting``, ``drain`` or ``down``.
-    :ivar cause: why; empty where it has always been up.
-    :ivar since: seconds for which it has been so; None: always.
-    :ivar ordered: an operator said so.
-    :ivar share: its part of new sessions, 0 to 1, as far as weights decide.
-    :ivar sessions: those that it has; with several targets, with dials.
-    :ivar dials: how often it was dialled.
-    :ivar failures: how often it could not be reached.
+    :ivar cause: reason of the state; empty if it has always been up.
+    :ivar since: seconds since the last change of the state; None if it has not changed.
+    :ivar ordered: whether an operator has set the state.
+    :ivar share: its share of new sessions by weight, 0 to 1.
+    :ivar sessions: number of its sessions; with several targets including dials.
+    :ivar dials: number of dials.
+    :ivar failures: number of failed dials.
     """
 
     rule: str
@@ -158,85 +156,86 @@ class TargetView:
 
 class Operator(Protocol):
     """
-    The forwarder, for operators.
+    The operations of a forwarder for operators.
 
-    A RULE is a name in the rules file, which means all ports of its range, or the name of one of them.
-    All methods raise `OperatorError`.
+    `rule` is a name in the rules file, which means all ports of its range, or the name of the rule of one
+    port. All methods raise `OperatorError`.
 
-    :ivar version: of portfwd.
+    :ivar version: version of portfwd.
     """
 
     version: str
 
     def status(self) -> dict[str, Json]:
-        """Figures of the whole."""
+        """Figures of the whole forwarder."""
 
     def rule_count(self) -> int:
-        """How many rules are at work, a range's ports each counted."""
+        """Number of active rules. Each port of a range counts."""
 
     def rules(self, start: int = 0) -> Iterator[RuleView]:
-        """Rules in the order of the file, from number `start` on; looked at one by one."""
+        """The rules in the order of the file, from number `start` on; evaluated lazily."""
 
     def sessions(self, rule: str | None = None) -> Iterator[LiveSession]:
-        """All sessions, or those of RULE; some may be closed by the time that they are looked at."""
+        """All sessions, or those of `rule`. Some may be closed when the iterator returns them."""
 
     def session(self, number: int) -> LiveSession:
         """One session."""
 
     def detail(self, session: LiveSession) -> dict[str, Json]:
-        """What is to be said of one session beyond its summary."""
+        """Details of one session in addition to its summary."""
 
     def kill(self, session: LiveSession) -> None:
-        """Reset it, with the close reason ``KD``."""
+        """Reset a session with the close reason ``KD``."""
 
     def drain(self, rule: str) -> list[str]:
-        """Close the listeners and let sessions finish for a while; the names of those this holds for."""
+        """Close the listeners, and let sessions finish until the drain limit; return the rules' names."""
 
     def pause(self, rule: str) -> list[str]:
-        """Accept nobody; clients wait in the backlog."""
+        """Stop accepting; clients wait in the backlog. Returns the names of the rules."""
 
     def resume(self, rule: str) -> list[str]:
-        """Accept again."""
+        """Accept clients again. Returns the names of the rules."""
 
     def targets(self, rule: str | None, start: int = 0) -> Iterator[TargetView]:
-        """The targets of RULE, or of all rules, from number `start` on; looked at one by one."""
+        """The targets of `rule`, or of all rules, from number `start` on; evaluated lazily."""
 
     def order_target(self, rule: str, target: str, state: str) -> list[str]:
         """
-        Override checks and dials: ``drain``, ``down``, ``up``, or ``auto`` to let them decide again.
+        Set the state of a target, independent of checks and dials.
 
-        :returns: the names of the rules that this holds for.
+        :param state: ``drain``, ``down`` or ``up``; ``auto`` to use checks and dials again.
+        :returns: the names of the rules.
         """
 
     def faults(self, rule: str | None) -> list[FaultView]:
-        """The faults of RULE, or of all rules."""
+        """The faults of `rule`, or of all rules."""
 
     def set_faults(
         self, rule: str, which: str, active: bool | None, options: Mapping[str, str]
     ) -> list[FaultView]:
         """
-        Switch faults of RULE, or make them stronger.
+        Enable or disable faults of `rule`, or change their options.
 
         :param which: a number, a kind or ``all``.
-        :param active: None: as it is.
-        :param options: by the names that a rules file uses.
-        :returns: how those stand then.
+        :param active: whether they are enabled; None for no change.
+        :param options: new options, by their names in a rules file.
+        :returns: the changed faults.
         """
 
     def log_level(self, level: str | None) -> str:
-        """The least level that is logged; a `level` sets it first."""
+        """The minimum level of the log. If `level` is given, it is set first."""
 
     def explain(self, client: str, listen: str) -> dict[str, Json]:
-        """What would happen to a connection: ``explanation`` for programs, ``text`` for people."""
+        """The effect of the rules on a connection: ``explanation`` for programs, ``text`` for people."""
 
     def changes(self, after: int) -> tuple[int, Iterator[LoggedLine]]:
         """The number of the latest line of the log, and the kept lines with numbers larger than `after`."""
 
     def tap(self, session: LiveSession, saw: Callable[[Direction, bytes], None]) -> Callable[[], None]:
-        """Show a copy of what both sides send; what is returned ends it."""
+        """Call `saw` with a copy of the bytes of both sides; return a function that ends the tap."""
 
     def reload(self, dry_run: bool, code: bool = False) -> Awaitable[dict[str, Json]]:
-        """Read the rules file again, and apply it unless `dry_run`; the difference."""
+        """Read the rules file again, and apply it unless `dry_run` is true; return the difference."""
 
     def stop(self) -> None:
-        """As SIGTERM: drain and exit; the second time cut."""
+        """Drain and exit, as after SIGTERM. The second call resets the sessions."""

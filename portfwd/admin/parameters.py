@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.admin.test_parameters -*-
 """
-What commands take: names, how a text is read, and what it may be, for people and as a JSON schema.
+Parameters of commands: name, parser, description, and JSON schema.
 
-The control socket reads requests by them, and the web API's description is made of them.
+The control socket parses requests with them, and the description of the web API is generated from them.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from portfwd.values import direction_word, parse_duration, parse_size
 T = TypeVar("T")
 Schema = Mapping[str, Any]
 
-#: The largest number of a session that is read: more digits than any forwarder counts to.
+#: Limit of session numbers, which no forwarder reaches.
 MAX_ID: Final = 10**18
-#: Characters of a text: a request is a line of 4096 bytes.
+#: Maximum characters of a text: a request is a line of 4096 bytes.
 MAX_TEXT: Final = 1024
 
 
 @frozen
 class Parameter(Generic[T]):
     """
-    One thing that a command takes.
+    One parameter of a command.
 
-    :ivar name: of the option, or of the word in JSON.
-    :ivar hint: what usages show for a value.
-    :ivar schema: what JSON may have.
-    :ivar read: the value of a text; raises `ValueError`.
+    :ivar name: name of the option, or of the word in JSON.
+    :ivar hint: placeholder of the value in usage texts.
+    :ivar schema: JSON schema of the value.
+    :ivar read: parses a text; raises `ValueError`.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Parameter(Generic[T]):
 
     def value(self, text: str) -> T:
         """
-        Read `text`.
+        Parse `text`.
 
-        :raises OperatorError: it is not good.
+        :raises OperatorError: it is not valid.
         """
         try:
             return self.read(text)
@@ -54,7 +54,7 @@ class Parameter(Generic[T]):
 
 
 def whole(name: str, about: str, least: int, most: int, hint: str = "") -> Parameter[int]:
-    """A number."""
+    """A whole number."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
@@ -71,14 +71,14 @@ def number(name: str, about: str) -> Parameter[int]:
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            raise ValueError(f"a session is called by its number, not by {text[:20]!r}")
+            raise ValueError(f"expected the number of a session, not {text[:20]!r}")
         return int(text)
 
     return Parameter(name, about, "ID", {"type": "integer", "minimum": 0, "maximum": MAX_ID - 1}, read)
 
 
 def choice(name: str, about: str, *words: str) -> Parameter[str]:
-    """One of `words`; a direction among them has a short form too."""
+    """One of `words`. Directions have a short form too."""
 
     def read(text: str) -> str:
         word = text if text in words else direction_word(text)
@@ -90,13 +90,13 @@ def choice(name: str, about: str, *words: str) -> Parameter[str]:
 
 
 def text(name: str, about: str, hint: str = "") -> Parameter[str]:
-    """Any words."""
+    """Any text."""
     schema = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
     return Parameter(name, about, hint or name.upper(), schema, str)
 
 
 def duration(name: str, about: str, least: float, most: float, hint: str) -> Parameter[float]:
-    """A time, in seconds."""
+    """A duration in seconds."""
 
     def read(text: str) -> float:
         seconds = parse_duration(text)
@@ -108,7 +108,7 @@ def duration(name: str, about: str, least: float, most: float, hint: str) -> Par
 
 
 def size(name: str, about: str, most: int) -> Parameter[int]:
-    """Bytes, at least one."""
+    """A number of bytes, at least one."""
 
     def read(text: str) -> int:
         count = parse_size(text)
@@ -120,5 +120,5 @@ def size(name: str, about: str, most: int) -> Parameter[int]:
 
 
 def flag(name: str, about: str) -> Parameter[bool]:
-    """A word that is there or not."""
+    """A word that is present or absent."""
     return Parameter(name, about, name, {"type": "boolean"}, lambda _: True)

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.admin.test_picking -*-
 """
-Which sessions a request means, in which order, and how fast they are.
+Selects and sorts sessions for requests, and computes their rates.
 
-Only as many as are asked for are kept while all of them are looked at.
+While all sessions are processed, only the requested number of them is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from portfwd.rules.access import AccessList, check_pattern
 from portfwd.rules.model import AclEntry
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress, SessionSummary, UnixAddress
 
-#: Words for ``sort=``; but for ``id`` the largest come first.
+#: The keys of ``sort=``. The largest values come first, except for ``id``.
 SORTS: Final[Mapping[str, Callable[[SessionSummary], float]]] = {
     "id": lambda one: -one.id,
     "age": lambda one: one.duration,
@@ -28,19 +28,18 @@ SORTS: Final[Mapping[str, Callable[[SessionSummary], float]]] = {
     "paused": lambda one: one.to_upstream.paused + one.to_client.paused,
 }
 
-
-#: Bits of a count of bytes: more than any session moves.
+#: Bits of a byte count: more than any session needs.
 _BITS: Final = 64
 _MASK: Final = (1 << _BITS) - 1
 
 
 class Wanted:
-    """Sessions by client, by state; by rule they are found faster, so that is not looked at here."""
+    """A filter of sessions by client and state. The caller selects them by rule, which is faster."""
 
     def __init__(self, client: str | None = None, state: str | None = None) -> None:
         """
         :param client: a pattern of ``allow``, or ``unix`` for clients of unix sockets.
-        :raises OperatorError: it is none.
+        :raises OperatorError: the pattern is not valid.
         """
         self._state = state
         self._unix = client == "unix"
@@ -58,7 +57,7 @@ class Wanted:
         return self.summary_of(session) is not None
 
     def summary_of(self, session: LiveSession) -> SessionSummary | None:
-        """What the session did, or None for one that is not wanted, or closed by now."""
+        """The summary of the session; None if it does not match or is closed."""
         state = session.state.value
         if state == "closed" or (self._state is not None and state != self._state):
             return None
@@ -74,15 +73,15 @@ class Wanted:
 
 class Largest:
     """
-    A page of all things that are offered, by their keys, the largest first.
+    A page of all offered objects, sorted by their keys, the largest first.
 
-    It takes a few microseconds for each thing, and nothing sorts all of them at once.
+    Each object takes a few microseconds. There is no step that sorts all objects at once.
     """
 
     def __init__(self, limit: int, start: int = 0) -> None:
         """
-        :param limit: things of the page.
-        :param start: so many come before it.
+        :param limit: number of objects on the page.
+        :param start: number of objects before the page.
         """
         self._start = start
         self._most = start + limit
@@ -93,7 +92,7 @@ class Largest:
         return f"<Largest {len(self._heap)} of {self.offered}>"
 
     def offer(self, key: float, number: int, thing: Any) -> None:
-        """:param number: of several with one key the smallest comes first; no two are the same."""
+        """:param number: a unique number. Of equal keys the smallest number comes first."""
         self.offered += 1
         item = (key, -number, thing)
         if len(self._heap) < self._most:
@@ -102,7 +101,11 @@ class Largest:
             heapq.heappushpop(self._heap, item)
 
     def taken(self) -> list[Any]:
-        """The page, the largest first; it is taken from the heap, whose smallest things it is."""
+        """
+        The page, the largest first. Call it once, because it empties the heap.
+
+        The page has the smallest objects of the heap.
+        """
         page = [heapq.heappop(self._heap)[2] for _ in range(len(self._heap) - self._start)]
         page.reverse()
         return page
@@ -111,11 +114,11 @@ class Largest:
 @frozen
 class SessionRate:
     """
-    How fast a session is.
+    The rates of a session.
 
-    :ivar to_upstream: bytes a second of the client.
-    :ivar to_client: bytes a second of the upstream.
-    :ivar call: bytes a system call; None where there was none.
+    :ivar to_upstream: bytes per second from the client.
+    :ivar to_client: bytes per second from the upstream.
+    :ivar call: bytes per system call; None without calls.
     """
 
     to_upstream: float
@@ -124,11 +127,11 @@ class SessionRate:
 
 
 class Meter:
-    """Turns what sessions did so far into how fast they are, from one look to the next."""
+    """Computes the rates of sessions between two samples."""
 
     def __init__(self) -> None:
-        # Three counts in one whole number: with a tuple for each of ten thousand sessions, at every look, the
-        # garbage collector scans all objects of the process every few seconds.
+        # Three counts in one integer. With a tuple for each of 10 000 sessions in each sample, the garbage
+        # collector would scan all objects of the process every few seconds.
         self._before: dict[int, int] = {}
         self._now: dict[int, int] = {}
         self._looked_at: float | None = None
@@ -138,13 +141,13 @@ class Meter:
         return f"<Meter {len(self._now)}>"
 
     def look(self, now: float) -> None:
-        """A new look at all of them begins."""
+        """Start a new sample of all sessions."""
         self._seconds = None if self._looked_at is None else max(now - self._looked_at, 1e-6)
         self._looked_at = now
         self._before, self._now = self._now, {}
 
     def pace(self, summary: SessionSummary) -> SessionRate:
-        """How fast it was since the look before; since it was opened, where there was none."""
+        """The rates of a session since the previous sample, or since its opening if there was none."""
         up, down = summary.to_upstream, summary.to_client
         calls = up.reads + up.writes + down.reads + down.writes
         now = (calls << 2 * _BITS) | (down.bytes << _BITS) | up.bytes

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.admin.test_requests -*-
 """
-A request of the control socket: one line of words, written and read.
+Reads and writes requests of the control socket. A request is one line of words.
 
 ::
 
     sessions rule=web sort=bytes limit=20
     faults lab 1 set delay=100ms
 
-Words and ``KEY=VALUE`` stand as in a rules file: with blanks between them, in double quotes
-where they hold blanks. It refuses lines that are too long, no UTF-8, or hold what nobody can see.
+Words and ``KEY=VALUE`` have the syntax of a rules file: blanks separate them, and double quotes enclose words
+with blanks. Lines that are too long, not UTF-8, or contain invisible characters are refused.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from attrs import field, frozen
 
 from portfwd.rules.tokens import Line, WordFault, find_bad_character, spell, spell_value
 
-#: Bytes of a line: a dozen of the longest words that mean anything.
+#: Maximum bytes of a line: enough for a dozen of the longest useful words.
 MAX_LINE: Final = 4096
 
 
 class RequestError(ValueError):
     """
-    A line cannot be understood.
+    A line is not valid.
 
-    :ivar code: a word for programs.
-    :ivar hint: the way out, or empty.
+    :ivar code: code of the error for programs.
+    :ivar hint: the remedy, or an empty text.
     """
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -41,10 +41,10 @@ class RequestError(ValueError):
 @frozen
 class Request:
     """
-    What is asked for.
+    A request.
 
-    :ivar words: those behind the command.
-    :ivar options: what is given as ``KEY=VALUE``.
+    :ivar words: the words after the command.
+    :ivar options: the ``KEY=VALUE`` words.
     """
 
     command: str
@@ -54,17 +54,17 @@ class Request:
 
 def read_request(line: bytes) -> Request | None:
     """
-    Read a line, without its end.
+    Parse a line without its line end.
 
     :returns: None for a line without words.
-    :raises RequestError: it is none.
+    :raises RequestError: the line is not valid.
     """
     if len(line) > MAX_LINE:
         raise RequestError("line-too-long", f"a request has at most {MAX_LINE} bytes")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise RequestError("bad-request", "a request is UTF-8 text") from None
+        raise RequestError("bad-request", "a request must be UTF-8 text") from None
     try:
         words = Line("request", 1, text).words()
     except WordFault as fault:
@@ -86,9 +86,9 @@ def read_request(line: bytes) -> Request | None:
 
 def write_request(command: str, words: Sequence[str] = (), options: Mapping[str, str] | None = None) -> bytes:
     """
-    The line that `read_request` reads back, with its end.
+    The line of a request with its line end. It is the inverse of `read_request`.
 
-    :raises RequestError: a word holds what a line cannot.
+    :raises RequestError: a word contains characters that are not allowed, or the line is too long.
     """
     parts = [command, *(spell(word) for word in words)]
     parts += [f"{key}={spell_value(value)}" for key, value in (options or {}).items()]
@@ -99,7 +99,7 @@ def write_request(command: str, words: Sequence[str] = (), options: Mapping[str,
     try:
         line = text.encode("utf-8")
     except UnicodeEncodeError:
-        raise RequestError("bad-request", "a request is UTF-8 text") from None
+        raise RequestError("bad-request", "a request must be UTF-8 text") from None
     if len(line) > MAX_LINE:
         raise RequestError("line-too-long", f"a request has at most {MAX_LINE} bytes")
     return line + b"\n"

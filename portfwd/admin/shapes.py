@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.admin.test_shapes -*-
 """
-What answers look like, as JSON schemas (draft 2020-12), for the description of the web API.
+JSON schemas (draft 2020-12) of answers, for the description of the web API.
 
-`portfwd.admin.answers` makes the rows; tests compare both. Keys may be added to an answer, so no schema
-forbids others.
+`portfwd.admin.answers` makes the rows; tests compare both. Keys may be added to an answer later, so no schema
+forbids additional ones.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def many(shape: Schema) -> Schema:
 
 def record(optional: Schema | None = None, **keys: Schema) -> Schema:
     """
-    An object that has `keys`.
+    An object with `keys`.
 
-    :param optional: keys that it may have.
+    :param optional: optional keys.
     """
     properties: dict[str, Any] = {**keys, **(optional or {})}
     return {"type": "object", "required": list(keys), "properties": properties}
@@ -128,17 +128,17 @@ FAULTS: Final = record(
     )
 )  # fmt: skip
 
-#: What ``drain``, ``pause``, ``resume`` and ``target`` say: which rules it holds for.
+#: The result of ``drain``, ``pause``, ``resume`` and ``target``: the names of the rules.
 RULE_NAMES: Final = record(rules=many(TEXT))
 LOG_LEVEL: Final = record(level=TEXT)
 KILLED: Final = record(killed=WHOLE)
 RELOAD: Final = record(applied=TRUTH, lines=many(TEXT))
 STOP: Final = record(stopping=TRUTH)
 
-#: What stands in the place of an answer that cannot be had.
+#: The answer to a request that failed.
 REFUSAL: Final = record({"lines": many(TEXT)}, ok={"const": False}, error=TEXT, message=TEXT)
 
 
 def answer_of(result: Schema) -> Schema:
-    """An answer with `result` in it."""
+    """An answer that contains `result`."""
     return record(ok={"const": True}, result=result)

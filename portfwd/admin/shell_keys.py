@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.admin.test_shell_keys -*-
 """
-The keys of a manhole: whom it lets in, and what it shows itself by.
+Reads the keys of a manhole: the public keys of clients and the host key.
 
-It refuses keys that are too weak, and lines with options: it could not obey these.
+Weak keys are refused. Lines with options are refused, because options are not supported.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, Key
 
 from portfwd.admin.tight_files import LooseFile, check_directories, read_tight
 
-#: NIST SP 800-57 part 1, table 2: 112 bits of security, which is also OpenSSH's least for new keys.
+#: Minimum bits of an RSA key. NIST SP 800-57 part 1, table 2: 112 bits of security; OpenSSH has the same
+#: minimum for new keys.
 MIN_RSA: Final = 2048
 
 
 def read_client_keys(path: str) -> Sequence[Key]:
     """
-    The public keys of a file, one a line, as ``authorized_keys`` (sshd(8)) has them, without options.
+    The public keys of a file in the format of ``authorized_keys`` (sshd(8)), without options.
 
-    :raises LooseFile: others could have written it; a line is no good key; there is none.
+    :raises LooseFile: other users can write it, a line is not an accepted key, or it contains no key.
     :raises OSError: it cannot be read.
     """
     keys = []
@@ -34,7 +35,7 @@ def read_client_keys(path: str) -> Sequence[Key]:
             continue
         keys.append(_client_key(text, f"{path}:{number}"))
     if not keys:
-        raise LooseFile(f"{path} has no key: nobody could log in")
+        raise LooseFile(f"{path} contains no key, so no log-in would be possible")
     return tuple(keys)
 
 
@@ -43,28 +44,28 @@ def _client_key(line: bytes, where: str) -> Key:
         key = Key.fromString(line)
         is_public = key.isPublic()
     except Exception as problem:
-        # Whatever a damaged line makes of itself: BadKeyError, binascii.Error, struct.error and others.
+        # Invalid lines raise BadKeyError, binascii.Error, struct.error and others.
         raise LooseFile(
-            f"{where}: this is no public key, or it has options, which are not obeyed here"
+            f"{where}: this is not a public key, or it has options, which are not supported"
         ) from problem
     if not is_public:
-        raise LooseFile(f"{where}: this is a private key; only the public half belongs here")
+        raise LooseFile(f"{where}: this is a private key; put the public key here")
     if key.type() == "DSA" or (key.type() == "RSA" and key.size() < MIN_RSA):
         raise LooseFile(f"{where}: this key is too weak: make another with 'ssh-keygen -t ed25519'")
     return cast(Key, key)
 
 
 def new_host_key() -> Key:
-    """A key that nobody has had before (RFC 8709)."""
+    """A new Ed25519 key (RFC 8709)."""
     return Key(Ed25519PrivateKey.generate())
 
 
 def read_host_key(path: str) -> Key:
     """
-    The server's own key; made, and kept in `path`, if there is none.
+    The host key in `path`. If the file does not exist, a new key is stored in it.
 
-    :raises LooseFile: others could read it, or it is no private key without a password.
-    :raises OSError: it can be neither read nor made.
+    :raises LooseFile: other users can read it, or it is not an unencrypted private key.
+    :raises OSError: it cannot be read or created.
     """
     try:
         data = read_tight(path, secret=True)
@@ -73,11 +74,11 @@ def read_host_key(path: str) -> Key:
     try:
         key = Key.fromString(data)
     except EncryptedKeyError:
-        raise LooseFile(f"{path} has a password, and nobody is there to type it") from None
+        raise LooseFile(f"{path} is encrypted; a host key must have no password") from None
     except (BadKeyError, ValueError, IndexError, TypeError) as problem:
-        raise LooseFile(f"{path} is no private key") from problem
+        raise LooseFile(f"{path} is not a private key") from problem
     if key.isPublic():
-        raise LooseFile(f"{path} is a public key; the private half belongs here")
+        raise LooseFile(f"{path} is a public key; put the private key here")
     return cast(Key, key)
 
 
@@ -91,5 +92,5 @@ def _make_host_key(path: str) -> Key:
 
 
 def public_line(key: Key) -> str:
-    """The public half as ``known_hosts`` has it: kind and base64."""
+    """The public key in the form of ``known_hosts``: type and base64."""
     return str(key.public().toString("OPENSSH").decode("ascii").strip())

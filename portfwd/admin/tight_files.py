@@ -1,9 +1,10 @@
 # -*- test-case-name: tests.admin.test_tight_files -*-
 """
-Files and directories that decide who may come in: read only if nobody else could have written them.
+Reads files that control access, only if no other user can write them.
 
-As sshd's ``StrictModes`` has it: the file and every directory above it belong to root or to this user,
-and nobody else may write there. What is loose is refused with the command that mends it.
+The rules are those of sshd's ``StrictModes``: the file and all directories above it belong to root or to the
+user of the process, and no other user may write to them. A refusal names the command that corrects the
+permissions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-#: A file of keys with ten thousand of them; more is another file.
+#: Maximum bytes of a file: enough for 10 000 keys.
 MAX_SIZE: Final = 4 * 1024 * 1024
 
 _OTHERS_WRITE: Final = 0o022
@@ -21,23 +22,23 @@ _OTHERS: Final = 0o077
 
 
 class LooseFile(Exception):
-    """A file, or a directory above it, is not as tight as it must be; the message names the way out."""
+    """A file, or a directory above it, cannot be trusted or used; the message names the remedy."""
 
 
 def read_tight(path: str, *, secret: bool = False) -> bytes:
     """
     The bytes of a file.
 
-    :param secret: nobody else may read it either.
-    :raises LooseFile: others could have written it, or could read a secret.
+    :param secret: whether other users must not read it either.
+    :raises LooseFile: other users can write it, or can read a secret.
     :raises OSError: it cannot be read.
     """
-    # A FIFO would be waited for.
+    # Without O_NONBLOCK opening a FIFO waits for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise LooseFile(f"{path} is no ordinary file")
+            raise LooseFile(f"{path} is not a regular file")
         _check(path, status, _OTHERS if secret else _OTHERS_WRITE)
         check_directories(path)
         data = file.read(MAX_SIZE + 1)
@@ -48,12 +49,13 @@ def read_tight(path: str, *, secret: bool = False) -> bytes:
 
 def check_directories(path: str) -> None:
     """
-    See that nobody else can put another file in the place of `path`.
+    Check that no other user can replace the file `path`.
 
-    A directory in which everybody may make files, but nobody may remove others' (``/tmp``), is tight.
+    A directory with the sticky bit, such as ``/tmp``, is accepted, because users can only remove their own
+    files.
 
-    :raises LooseFile: somebody can.
-    :raises OSError: a directory cannot be looked at.
+    :raises LooseFile: another user can replace it.
+    :raises OSError: a directory cannot be examined.
     """
     for directory in _directories(path):
         status = os.stat(directory)
@@ -63,20 +65,20 @@ def check_directories(path: str) -> None:
 
 def check_private(directory: str) -> None:
     """
-    See that nobody else can come near what is in `directory`.
+    Check that no other user can access the files of `directory`.
 
-    :raises LooseFile: its bits are not 0700, or somebody else could change what it is.
-    :raises OSError: it is not there.
+    :raises LooseFile: its mode gives access to others, or another user can replace it.
+    :raises OSError: it does not exist.
     """
     status = os.stat(directory)
     if not stat.S_ISDIR(status.st_mode):
-        raise LooseFile(f"{directory} is no directory")
+        raise LooseFile(f"{directory} is not a directory")
     _check(directory, status, _OTHERS)
     check_directories(os.path.realpath(directory))
 
 
 def _directories(path: str) -> Iterator[str]:
-    """Those above `path`, from the nearest to the root; links are followed."""
+    """The directories above `path`, from the nearest to the root. Symbolic links are resolved."""
     directory = os.path.dirname(os.path.realpath(path))
     while True:
         yield directory
@@ -92,5 +94,5 @@ def _check(path: str, status: os.stat_result, forbidden: int) -> None:
     if status.st_mode & forbidden:
         bits = "go-rwx" if forbidden == _OTHERS else "go-w"
         raise LooseFile(
-            f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}): chmod {bits} {path}"
+            f"{path} is accessible to others (mode {stat.S_IMODE(status.st_mode):04o}): chmod {bits} {path}"
         )

@@ -1,24 +1,24 @@
 # -*- test-case-name: tests.admin.test_toxiproxy_api -*-
 """
-toxiproxy's HTTP API (version 2), as its clients know it: paths, methods, status codes and bodies of errors.
+toxiproxy's HTTP API (version 2): paths, methods, status codes and bodies of errors.
 
 =================================== ================== ===================================================
 path                                methods
 =================================== ================== ===================================================
-``/proxies``                        GET, POST          all proxies by name; a new one
-``/proxies/{proxy}``                GET, POST, PATCH,  one; changed; ended
+``/proxies``                        GET, POST          list all proxies by name; create one
+``/proxies/{proxy}``                GET, POST, PATCH,  show, change or delete one
                                     DELETE
-``/proxies/{proxy}/toxics``         GET, POST          its toxics; a new one
-``/proxies/{proxy}/toxics/{toxic}`` GET, POST, PATCH,  one; changed; ended
+``/proxies/{proxy}/toxics``         GET, POST          list its toxics; add one
+``/proxies/{proxy}/toxics/{toxic}`` GET, POST, PATCH,  show, change or remove one
                                     DELETE
-``/populate``                       POST               several proxies
-``/reset``                          POST               every proxy is enabled, all toxics are ended
-``/version``                        GET                the version of toxiproxy that this is like
+``/populate``                       POST               create several proxies
+``/reset``                          POST               enable all proxies, remove all toxics
+``/version``                        GET                the implemented version of toxiproxy
 =================================== ================== ===================================================
 
-Browsers are refused, as there: by a ``User-Agent`` that begins with ``Mozilla/``. Whatever a browser claims
-to be, it tells the page's origin with each request that changes something; such requests are refused too.
-There is no password, so this belongs on the loopback.
+As in toxiproxy, browsers are refused by a ``User-Agent`` that starts with ``Mozilla/``. Browsers also send
+the origin of the page with each request that changes something. Requests with such an origin are refused too.
+There is no password, so the API should listen on the loopback.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from twisted.web.server import NOT_DONE_YET, Request
 from portfwd.admin.web.connection import QuietSite
 from portfwd.version import __version__
 
-#: The version of toxiproxy whose API this is; clients compare it.
-SPEAKS: Final = "2.12.0"
-#: Bytes of a request's body at most: thousands of proxies.
+#: The version of toxiproxy's API; clients compare it.
+API_VERSION: Final = "2.12.0"
+#: Maximum bytes of the body of a request: enough for thousands of proxies.
 MOST_BODY: Final = 1024 * 1024
-#: Seconds for which a connection may do nothing, as with toxiproxy.
+#: Seconds after which an idle connection is closed, as in toxiproxy.
 IDLE: Final = 60
 
 Json = Any
@@ -54,9 +54,9 @@ Answer = tuple[int, Json]
 
 class ToxiproxyError(Exception):
     """
-    A request cannot be obeyed.
+    A request failed.
 
-    :ivar status: of the answer.
+    :ivar status: status code of the answer.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -64,12 +64,12 @@ class ToxiproxyError(Exception):
         self.status = status
 
     def as_json(self) -> Mapping[str, Json]:
-        """The body; ``title`` is what older clients read."""
+        """The body of the answer; ``title`` is for older clients."""
         return {"error": str(self), "title": str(self), "status": self.status}
 
 
 class Toxiproxies(Protocol):
-    """What the API steers. All methods raise `ToxiproxyError`."""
+    """The proxies that the API controls. All methods raise `ToxiproxyError`."""
 
     def proxies(self) -> Json:
         """All proxies by name."""
@@ -84,35 +84,35 @@ class Toxiproxies(Protocol):
         """One toxic."""
 
     def create(self, data: Json) -> Awaitable[Json]:
-        """A new proxy."""
+        """Create a proxy."""
 
     def update(self, name: str, data: Json) -> Awaitable[Json]:
         """Change a proxy."""
 
     def delete(self, name: str) -> Awaitable[None]:
-        """End a proxy."""
+        """Delete a proxy."""
 
     def populate(self, data: Json) -> Awaitable[tuple[Json, ToxiproxyError | None]]:
-        """Make several proxies; those that there are then, and what was wrong."""
+        """Create several proxies; return those up to the first error, and the error."""
 
     def reset(self) -> Awaitable[None]:
-        """Enable every proxy, and end all toxics."""
+        """Enable all proxies, and remove all toxics."""
 
     def add_toxic(self, name: str, data: Json) -> Awaitable[Json]:
-        """A new toxic."""
+        """Add a toxic."""
 
     def change_toxic(self, name: str, toxic: str, data: Json) -> Awaitable[Json]:
         """Change a toxic."""
 
     def remove_toxic(self, name: str, toxic: str) -> Awaitable[None]:
-        """End a toxic."""
+        """Remove a toxic."""
 
 
 def read_json(data: bytes) -> Json:
     """
-    The first value in `data`; what follows it is ignored, as toxiproxy does.
+    The first JSON value in `data`. The rest is ignored, as in toxiproxy.
 
-    :raises ValueError: there is none; the text says why.
+    :raises ValueError: there is none; the message has the reason.
     """
     text = data.decode("utf-8-sig").lstrip()
     if not text:
@@ -124,11 +124,11 @@ def read_json(data: bytes) -> Json:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 class ToxiproxyAPI:
-    """Finds out what a request wants, and does it."""
+    """Dispatches requests by path and method."""
 
     def __init__(self, proxies: Toxiproxies) -> None:
         self._proxies = proxies
@@ -138,9 +138,9 @@ class ToxiproxyAPI:
 
     async def answer(self, method: str, path: Sequence[str], body: bytes) -> Answer | None:
         """
-        Status code and body of the answer; None where there is no such path.
+        Status code and body of the answer; None if the path does not exist.
 
-        :param path: its parts, decoded.
+        :param path: the decoded segments of the path.
         """
         methods = self._methods(path)
         if methods is None:
@@ -154,7 +154,7 @@ class ToxiproxyAPI:
             return problem.status, problem.as_json()
 
     def _methods(self, path: Sequence[str]) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]] | None:
-        """What can be done with a path, by method."""
+        """The functions of a path by method; None if the path does not exist."""
         match list(path):
             case ["version"]:
                 return {"GET": self._version}
@@ -163,12 +163,12 @@ class ToxiproxyAPI:
             case ["populate"]:
                 return {"POST": self._populate}
             case ["proxies"]:
-                return {"GET": _looks(self._proxies.proxies), "POST": self._create}
+                return {"GET": _reads(self._proxies.proxies), "POST": self._create}
             case ["proxies", name]:
                 return self._of_proxy(name)
             case ["proxies", name, "toxics"]:
                 return {
-                    "GET": _looks(lambda: self._proxies.toxics(name)),
+                    "GET": _reads(lambda: self._proxies.toxics(name)),
                     "POST": _changes(lambda data: self._proxies.add_toxic(name, data)),
                 }
             case ["proxies", name, "toxics", toxic]:
@@ -177,27 +177,28 @@ class ToxiproxyAPI:
 
     def _of_proxy(self, name: str) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]]:
         change = _changes(lambda data: self._proxies.update(name, data))
-        # Of a proxy that is not there nothing is read: "not found" counts, whatever the body is.
-        show = _looks(lambda: self._proxies.proxy(name))
+        # The existence of the proxy is checked before the body: "not found" has priority over errors of the
+        # body.
+        show = _reads(lambda: self._proxies.proxy(name))
         return {
             "GET": show,
-            "POST": _behind(show, change),
-            "PATCH": _behind(show, change),
-            "DELETE": _ends(lambda: self._proxies.delete(name)),
+            "POST": _after(show, change),
+            "PATCH": _after(show, change),
+            "DELETE": _deletes(lambda: self._proxies.delete(name)),
         }
 
     def _of_toxic(self, name: str, toxic: str) -> Mapping[str, Callable[[bytes], Awaitable[Answer]]]:
         change = _changes(lambda data: self._proxies.change_toxic(name, toxic, data))
-        show = _looks(lambda: self._proxies.toxic(name, toxic))
+        show = _reads(lambda: self._proxies.toxic(name, toxic))
         return {
             "GET": show,
-            "POST": _behind(show, change),
-            "PATCH": _behind(show, change),
-            "DELETE": _ends(lambda: self._proxies.remove_toxic(name, toxic)),
+            "POST": _after(show, change),
+            "PATCH": _after(show, change),
+            "DELETE": _deletes(lambda: self._proxies.remove_toxic(name, toxic)),
         }
 
     async def _version(self, body: bytes) -> Answer:
-        return 200, {"version": SPEAKS, "portfwd": __version__}
+        return 200, {"version": API_VERSION, "portfwd": __version__}
 
     async def _reset(self, body: bytes) -> Answer:
         await self._proxies.reset()
@@ -220,7 +221,7 @@ def _data(body: bytes) -> Json:
         raise ToxiproxyError(f"bad request body: {problem}", 400) from None
 
 
-def _looks(look: Callable[[], Json]) -> Callable[[bytes], Awaitable[Answer]]:
+def _reads(look: Callable[[], Json]) -> Callable[[bytes], Awaitable[Answer]]:
     async def work(body: bytes) -> Answer:
         return 200, look()
 
@@ -234,7 +235,7 @@ def _changes(change: Callable[[Json], Awaitable[Json]]) -> Callable[[bytes], Awa
     return work
 
 
-def _ends(end: Callable[[], Awaitable[None]]) -> Callable[[bytes], Awaitable[Answer]]:
+def _deletes(end: Callable[[], Awaitable[None]]) -> Callable[[bytes], Awaitable[Answer]]:
     async def work(body: bytes) -> Answer:
         await end()
         return 204, None
@@ -242,7 +243,7 @@ def _ends(end: Callable[[], Awaitable[None]]) -> Callable[[bytes], Awaitable[Ans
     return work
 
 
-def _behind(
+def _after(
     first: Callable[[bytes], Awaitable[Answer]], then: Callable[[bytes], Awaitable[Answer]]
 ) -> Callable[[bytes], Awaitable[Answer]]:
     async def work(body: bytes) -> Answer:
@@ -253,7 +254,7 @@ def _behind(
 
 
 class _Page(Resource):
-    """Everything, since paths have names in them."""
+    """The resource of all paths, because paths contain names."""
 
     isLeaf = True
     _log = Logger()
@@ -289,7 +290,7 @@ class _Page(Resource):
 
     def _failed(self, failure: Failure) -> Answer:
         self._log.failure("toxiproxy: a request failed", failure)
-        return 500, ToxiproxyError("the log says what went wrong", 500).as_json()
+        return 500, ToxiproxyError("internal error; the log has the traceback", 500).as_json()
 
 
 def _is_browser(request: Request) -> bool:
@@ -313,15 +314,15 @@ def _write(request: Request, answer: Answer | None) -> None:
 
 class _Bounded(Request):
     """
-    A request whose body is kept in memory, and ends the connection if it is too long.
+    A request whose body is kept in memory. A body that is too long ends the connection.
 
-    :ivar is_cut: it was too long: nothing is done.
+    :ivar is_cut: whether the body was too long; the request is not processed then.
     """
 
     is_cut = False
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's
-        # Twisted would open a file for a large one.
+        # Twisted would store a large body in a file.
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's
@@ -334,12 +335,12 @@ class _Bounded(Request):
 
 
 class _Connections(WrappingFactory):
-    """Makes protocols that know their transport, which those of `Site` keep to themselves."""
+    """Wraps the protocols of `Site`, so that their transport is accessible."""
 
     noisy = False
 
 
 def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> WrappingFactory:
-    """Makes the protocols of connections that ask."""
+    """The factory of the protocols of the API's connections."""
     page = _Page(ToxiproxyAPI(proxies))
     return _Connections(QuietSite(page, requestFactory=_Bounded, timeout=IDLE, reactor=reactor))

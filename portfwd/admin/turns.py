@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.admin.test_turns -*-
 """
-Who works when, of all clients of all control sockets.
+Shares time slices among all clients of control sockets and web listeners.
 
-However many clients ask, and however much each of them asks at once, they get `SLICE` together
-before traffic gets its turn, and one step of one of them more at most.
+Independent of the number of clients and requests, their work takes at most `SLICE` seconds plus one step per
+iteration of the reactor. Then traffic is served.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Final, TypeVar
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator
 
-#: Seconds of work before traffic gets its turn: a twentieth of the 50 ms for which a reload may make it wait.
+#: Seconds of work per iteration of the reactor: a twentieth of the 50 ms for which a reload may delay
+#: traffic.
 SLICE: Final = 0.0025
 
 T = TypeVar("T")
 
 
 class Turns:
-    """Shared by those who are not to be slow together."""
+    """Runs steps of several clients in turn, in one common time slice per iteration of the reactor."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -38,11 +39,11 @@ class Turns:
         return lambda: self._clock.seconds() >= until
 
     async def take(self) -> None:
-        """Wait until it is one's turn; what is done then, up to the next wait, is a step."""
+        """Wait for the next turn. The work of the caller until it waits again is one step."""
         await self._cooperator.coiterate(iter(()))
 
     async def each(self, things: Iterable[T], visit: Callable[[T], None]) -> None:
-        """Call `visit` with each of `things`, each of which is a step."""
+        """Call `visit` with each of `things`. Each call is one step."""
 
         def steps() -> Iterator[None]:
             for thing in things:

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.admin.test_watching -*-
 """
-The requests that go on: ``top`` and ``tap``. The next line of the client ends them.
+The requests that send events: ``top`` and ``tap``. The next line of the client ends them.
 
-A client that is slow misses something, and is told how much. It never waits for anybody, and nobody for it.
+A slow client misses events, and gets the number of missed ones. It does not delay other clients or traffic.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from portfwd.logs.fields import address
 from portfwd.logs.json_lines import tcp_fields
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
-#: Seconds between two looks at what was tapped: as often as eyes can follow.
+#: Seconds between two events of a tap: as fast as people can follow.
 TAP_INTERVAL: Final = 0.1
-#: Bytes that wait to be sent to who taps; what comes beyond them is missed.
+#: Maximum tapped bytes that wait to be sent. Further bytes are missed.
 TAP_WAITING: Final = 256 * 1024
-#: Bytes of one event of a tap: a line of 22 KiB.
+#: Maximum bytes per event of a tap, whose line has 22 KiB.
 TAP_PIECE: Final = 16 * 1024
-#: What ``top`` can sort by, beside what ``sessions`` can.
+#: The sort keys of ``top`` in addition to those of ``sessions``.
 RATES: Final = ("rate", f"{TO_UPSTREAM.value}-rate", f"{TO_CLIENT.value}-rate")
 
 
 def top_sorts() -> tuple[str, ...]:
-    """Every word that ``top`` sorts by."""
+    """All sort keys of ``top``."""
     return (*RATES, *SORTS)
 
 
@@ -52,14 +52,14 @@ def _top_row(session: LiveSession, summary: SessionSummary, pace: SessionRate) -
         "to_client_rate": round(pace.to_client, 1),
         "bytes": summary.to_upstream.bytes + summary.to_client.bytes,
         "bytes_per_call": None if pace.call is None else round(pace.call, 1),
-        **_of_kernel(tcp_fields(session.tcp_info())),
+        **_tcp_figures(tcp_fields(session.tcp_info())),
     }
 
 
-def _of_kernel(told: dict[str, dict[str, int | None] | None]) -> dict[str, dict[str, int | None]]:
-    """Who is slow, in short: the round trip and what was sent again, of both sides."""
+def _tcp_figures(sides: dict[str, dict[str, int | None] | None]) -> dict[str, dict[str, int | None]]:
+    """Round-trip time and retransmissions of both sides."""
     return {
-        key: {side: None if info is None else info[key] for side, info in told.items()}
+        key: {side: None if info is None else info[key] for side, info in sides.items()}
         for key in ("rtt_us", "retransmits")
     }
 
@@ -75,9 +75,10 @@ async def watch_top(
     start: int = 0,
 ) -> dict[str, Any]:
     """
-    Tell every `interval` seconds of the first `limit` sessions behind `start` others.
+    Send an event every `interval` seconds with `limit` sessions, after skipping the first `start` ones.
 
-    :param count: how often; 0: until the client wants something else.
+    :param count: number of events; 0 to continue until the next request of the client.
+    :returns: the numbers of sent and of missed events.
     """
     meter = Meter()
     sent = missed = 0
@@ -116,7 +117,7 @@ async def watch_top(
 
 
 class _Tapped:
-    """What was seen of a session and not sent yet."""
+    """The tapped bytes of a session that are not sent yet."""
 
     def __init__(self, limit: int, directions: frozenset[Direction]) -> None:
         self._limit = limit
@@ -128,11 +129,11 @@ class _Tapped:
 
     @property
     def full(self) -> bool:
-        """Whether so much as was asked for has been seen, both directions together."""
+        """Whether the requested number of bytes was seen, in both directions together."""
         return sum(self.seen.values()) >= self._limit
 
     def saw(self, direction: Direction, data: bytes) -> None:
-        """One read of the session."""
+        """Add the bytes of one read of the session."""
         offset = self.seen[direction]
         if direction not in self._directions or self.full:
             return
@@ -146,7 +147,7 @@ class _Tapped:
             self._waiting.append((direction, offset + start, data[start : start + TAP_PIECE]))
 
     def send(self, caller: Caller) -> None:
-        """Send what the client takes."""
+        """Send waiting events until the client is slow."""
         while self._waiting:
             direction, offset, data = self._waiting[0]
             event = {
@@ -161,14 +162,14 @@ class _Tapped:
 
     @property
     def sent(self) -> bool:
-        """Whether nothing waits."""
+        """Whether all events are sent."""
         return not self._waiting
 
 
 async def watch_bytes(
     caller: Caller, session: LiveSession, limit: int, directions: frozenset[Direction]
 ) -> dict[str, Any]:
-    """Tell of the bytes of `session` until `limit` bytes, of both directions, were seen, or it is over."""
+    """Send the bytes of `session` until `limit` bytes, in both directions together, were seen, or it ends."""
     tapped = _Tapped(limit, directions)
     end = caller.operator.tap(session, tapped.saw)
     why = ""

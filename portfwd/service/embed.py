@@ -27,7 +27,7 @@ from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.from_objects import FilterArgument, Listening, Target, ruleset_from, ruleset_of
 from portfwd.service.daemon.pid_file import PidFile
-from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
 from portfwd.service.operators.operators import add_operators
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.reload import ReloadResult
@@ -73,7 +73,7 @@ class EmbeddedForwarder(MultiService):
         self._listed: Callable[[], None] = lambda: None
         self._write_lines()
         self.forwarder = Forwarder(clock, ruleset, self._subscribers, drain=drain, factories=factories)
-        self._operating = Operating(self.forwarder, clock)
+        self._operator = ForwarderOperator(self.forwarder, clock)
         self.forwarder.setServiceParent(self)
         add_operators(self, ruleset, self.forwarder, clock, reload=self._reload_for_operators)
         CertificateWatch(clock, lambda: self.forwarder.rules).setServiceParent(self)
@@ -95,12 +95,12 @@ class EmbeddedForwarder(MultiService):
     @property
     def sessions(self) -> Sequence[SessionSummary]:
         """The summary of each open session so far."""
-        return [session.summary() for session in self._operating.sessions()]
+        return [session.summary() for session in self._operator.sessions()]
 
     @property
     def targets(self) -> Sequence[TargetView]:
         """All targets, each with its health and its sessions."""
-        return list(self._operating.targets(None))
+        return list(self._operator.targets(None))
 
     def subscribe(self, *, opened: Told | None = None, closed: Told | None = None) -> Callable[[], None]:
         """
@@ -188,15 +188,15 @@ class EmbeddedForwarder(MultiService):
         :returns: the names of the rules that were drained.
         :raises SteerError: there is no such rule, or a reload is under way.
         """
-        return self._steer(self._operating.drain, rule)
+        return self._steer(self._operator.drain, rule)
 
     def pause(self, rule: str | None = None) -> Sequence[str]:
         """Leave new clients in the backlog; parameter, result and errors are those of `drain`."""
-        return self._steer(self._operating.pause, rule)
+        return self._steer(self._operator.pause, rule)
 
     def resume(self, rule: str | None = None) -> Sequence[str]:
         """Accept clients again after `pause` or `drain`; see `drain` for parameter, result and errors."""
-        return self._steer(self._operating.resume, rule)
+        return self._steer(self._operator.resume, rule)
 
     def _steer(self, steer: Callable[[str], list[str]], rule: str | None) -> Sequence[str]:
         names = dict.fromkeys(one.rule.name for one in self.forwarder.rules) if rule is None else [rule]
@@ -213,10 +213,10 @@ class EmbeddedForwarder(MultiService):
         :raises SteerError: it is not open.
         """
         try:
-            found: LiveSession = self._operating.session(session)
+            found: LiveSession = self._operator.session(session)
         except OperatorError as problem:
             raise SteerError(str(problem)) from None
-        self._operating.kill(found)
+        self._operator.kill(found)
 
     # Reload
 

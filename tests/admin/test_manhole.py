@@ -11,8 +11,8 @@ from twisted.conch.ssh.keys import Key
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
-from portfwd.admin.doors import Door
 from portfwd.admin.manhole import LOGIN_TIME, ManholeFactory
+from portfwd.admin.operator_port import OperatorPort
 from portfwd.admin.shell_keys import new_host_key
 from tests.admin.ssh_client import ClientTransport, Shell, SSHClient
 from tests.service.turning import TurningTestCase
@@ -35,12 +35,12 @@ class ManholeTestCase(TurningTestCase):
         self.waits: Deferred[str] = Deferred()
         self.factory = ManholeFactory([KEY.public()], HOST, self.reactor, self.names, "names: here\nfailed")
         self.factory.doStart()
-        self.door = Door("manhole", sock, self.reactor, self.factory.serve)
-        self.door.open()
+        self.port = OperatorPort("manhole", sock, self.reactor, self.factory.serve)
+        self.port.open()
         self.addCleanup(self.end)
 
     def end(self) -> None:
-        self.door.close()
+        self.port.close()
         self.turn(10)
 
     def names(self) -> dict[str, object]:

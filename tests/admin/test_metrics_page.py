@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
 from portfwd.admin import metrics_page
-from portfwd.admin.doors import Standing
 from portfwd.admin.metrics_page import PageOfMetrics, add_pages
+from portfwd.admin.operator_port import Priority
 from portfwd.admin.web.connection import IDLE, MOST_UNREAD, REQUEST_TIME, STUCK, BoundedFactory
 
 #: Seconds of a turn of `Turning`.
@@ -171,7 +171,7 @@ class ServingTests(PageCase):
             raise ValueError("no figures")
 
         self.source.between = fail
-        self.assertEqual(self.get(b"/metrics")[::2], (500, b"the log says what went wrong\n"))
+        self.assertEqual(self.get(b"/metrics")[::2], (500, b"internal error; the log has the traceback\n"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_stopped(self) -> None:
@@ -256,19 +256,19 @@ class ServingTests(PageCase):
             self.clock.advance(STUCK)
             self.assertEqual(transport.disconnected, not reads)
 
-    def test_standing(self) -> None:
+    def test_priority(self) -> None:
         """A connection counts as served while its answer is made and read, else as silent."""
         protocol, transport = self.connect()
-        standings = [protocol.standing]
+        priorities = [protocol.priority]
         protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        standings.append(protocol.standing)
+        priorities.append(protocol.priority)
         transport.producer.pauseProducing()
-        standings.append(protocol.standing)
+        priorities.append(protocol.priority)
         self.turn()
         transport.producer.resumeProducing()
-        standings.append(protocol.standing)
-        silent, served = Standing.SILENT, Standing.SERVED
-        self.assertEqual(standings, [silent, served, silent, silent])
+        priorities.append(protocol.priority)
+        silent, served = Priority.INACTIVE, Priority.SERVED
+        self.assertEqual(priorities, [silent, served, silent, silent])
 
     def test_finish(self) -> None:
         """A connection can be ended at once, and leaves no timer."""

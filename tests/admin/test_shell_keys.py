@@ -43,13 +43,13 @@ class ClientKeyTests(KeyTestCase):
         private = new_host_key().toString("OPENSSH").replace(b"\n", b"")
         weak = public_line(Key(rsa.generate_private_key(65537, 1024)))
         for text, expected in (
-            (f"{good}\nnonsense\n".encode(), ":2: this is no public key"),
+            (f"{good}\nnonsense\n".encode(), ":2: this is not a public key"),
             (f'command="x" {good}'.encode(), "or it has options"),
-            (b"ssh-ed25519 AAAA\n", ":1: this is no public key"),
-            (b"ssh-ed25519 AAAAB3NzaC1yc2EAAA==\n", ":1: this is no public key"),
+            (b"ssh-ed25519 AAAA\n", ":1: this is not a public key"),
+            (b"ssh-ed25519 AAAAB3NzaC1yc2EAAA==\n", ":1: this is not a public key"),
             (private, ":1: this is"),
             (f"{weak}\n".encode(), "too weak"),
-            (b"# nobody\n", "nobody could log in"),
+            (b"# nobody\n", "no log-in would be possible"),
         ):
             error = self.assertRaises(LooseFile, read_client_keys, self.file(text))
             self.assertIn(expected, str(error))
@@ -75,9 +75,9 @@ class HostKeyTests(KeyTestCase):
         """What is no key, public, or needs a password is refused; so is what others can read."""
         key = new_host_key()
         for data, expected in (
-            (b"nonsense", "is no private key"),
+            (b"nonsense", "is not a private key"),
             (public_line(key).encode(), "is a public key"),
-            (key.toString("OPENSSH", passphrase=b"secret"), "has a password"),
+            (key.toString("OPENSSH", passphrase=b"secret"), "is encrypted"),
         ):
             error = self.assertRaises(LooseFile, read_host_key, self.file(data))
             self.assertIn(expected, str(error))

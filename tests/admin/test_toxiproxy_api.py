@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.admin.toxiproxy_api import MOST_BODY, SPEAKS, ToxiproxyError, read_json, toxiproxy_site
+from portfwd.admin.toxiproxy_api import API_VERSION, MOST_BODY, ToxiproxyError, read_json, toxiproxy_site
 
 NOT_FOUND = ToxiproxyError("proxy not found", 404)
 
@@ -141,7 +141,7 @@ class RouteTests(APICase):
     def test_version(self) -> None:
         """It says which toxiproxy it is like."""
         status, answer = self.ask("GET", "/version")
-        self.assertEqual((status, answer["version"]), (200, SPEAKS))
+        self.assertEqual((status, answer["version"]), (200, API_VERSION))
 
     def test_names(self) -> None:
         """Names may have any characters, encoded; a query is nothing."""

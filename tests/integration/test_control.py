@@ -8,7 +8,7 @@ import statistics
 import threading
 import time
 
-from portfwd.admin.doors import MAX_CLIENTS
+from portfwd.admin.operator_port import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase, read_exactly
 from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
 from tests.integration.silent_crowd import Crowd
@@ -147,7 +147,7 @@ class CommandTests(ControlCase):
         self.operated("web: 127.0.0.1:0 -> ECHO\n", f"admin unix:{looking} level=read mode=0666")
         self.path = str(looking)
         self.assertIn("running", self.portfwd("status"))
-        self.assertIn("for looking only", self.portfwd("stop", code=1))
+        self.assertIn("allows only reading", self.portfwd("stop", code=1))
 
 
 class CrowdTests(ControlCase):

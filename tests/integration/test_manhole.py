@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from portfwd.admin.doors import MAX_CLIENTS
+from portfwd.admin.operator_port import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase
 from tests.integration.forwarder import Forwarder, is_listening
 from tests.integration.programs import free_port, needs, run

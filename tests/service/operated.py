@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import CloseReason
 from tests.service.contexts import Lines, rules
@@ -38,7 +38,7 @@ class OperatedTestCase(TurningTestCase):
         self.forwarder = Forwarder(self.reactor, self.ruleset, self.lines, drain=5.0)
         self.forwarder.startService()
         self.addCleanup(self.end_forwarder)
-        self.operating = Operating(self.forwarder, self.reactor)
+        self.operating = ForwarderOperator(self.forwarder, self.reactor)
 
     def end_forwarder(self) -> None:
         """Leave nothing behind."""

@@ -1,1 +1,1 @@
-"""The web listener of operators: bounded HTTP connections, who may ask, an API, and a page."""
+"""The web listener of operators: bounded HTTP connections, access control, an API, and a page."""

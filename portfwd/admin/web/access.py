@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.admin.web.test_access -*-
 """
-Who may ask a web listener for what.
+Access control of a web listener.
 
-A foreign page must not ask in the name of a user who looks at it. A name that such a page controls may lead
-to the listener (DNS rebinding), so only ``localhost``, literal addresses and names that the rules file lists
-are taken as ``Host``. A request that a page of another origin makes (CSRF) is known by ``Origin`` and
-``Sec-Fetch-Site``. A request without ``Host`` comes from no browser. A token, where there is one, is asked of
-everybody for all that tells of traffic; it is compared in constant time.
+A page of another site must not make requests with the rights of the user who visits it. The site may resolve
+a name to the listener's address (DNS rebinding), so ``Host`` must be ``localhost``, a literal address, or a
+name that the rules file lists. Requests of pages of other origins (CSRF) are detected by ``Origin`` and
+``Sec-Fetch-Site``. A request without ``Host`` is not from a browser. If a token is configured, all resources
+with data about traffic require it. It is compared in constant time.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.rules.admin_lines import Level
 from portfwd.values import counted
 
-#: Characters of a token: 16 of 64 letters are 96 bits, which nobody guesses.
+#: Length limits of a token in characters: 16 characters of an alphabet of 64 have 96 bits, which are secure.
 SHORTEST_TOKEN: Final = 16
 LONGEST_TOKEN: Final = 1024
 
 _TOKEN: Final = re.compile(rb"[!-~]+")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-#: What a browser says of a request that no other page has made.
+#: Values of ``Sec-Fetch-Site`` for requests of the page itself or of the user.
 _OWN: Final = ("same-origin", "none")
 
 
 @frozen
 class AccessRefusal:
     """
-    A request that is not served.
+    The reason why a request is refused.
 
-    :ivar status: of HTTP.
-    :ivar code: a word for programs.
+    :ivar status: HTTP status code.
+    :ivar code: code of the error for programs.
     """
 
     status: int
@@ -50,9 +50,9 @@ class AccessRefusal:
 
 def read_token(path: str) -> bytes:
     """
-    The token of a file: one word.
+    The token in a file, which is one word.
 
-    :raises LooseFile: others can read or write it, or it is no token.
+    :raises LooseFile: other users can read or write it, or the token is not valid.
     :raises OSError: it cannot be read.
     """
     token = read_tight(path, secret=True).strip()
@@ -61,41 +61,41 @@ def read_token(path: str) -> bytes:
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
         raise LooseFile(
             f"{path} has a token of {counted(len(token), 'character')};"
-            f" it takes {SHORTEST_TOKEN} to {LONGEST_TOKEN}:"
+            f" a token has {SHORTEST_TOKEN} to {LONGEST_TOKEN}:"
             " 'openssl rand -base64 24' makes one"
         )
     return token
 
 
 def _digest(token: bytes) -> bytes:
-    # Digests are of one length, so that a comparison does not tell the token's.
+    # Digests have equal lengths, so the time of a comparison does not reveal the length of the token.
     return hashlib.sha256(token).digest()
 
 
-def _kept(token: bytes | None) -> bytes | None:
+def _digest_of(token: bytes | None) -> bytes | None:
     return None if token is None else _digest(token)
 
 
 @frozen
 class Access:
     """
-    What one listener lets in.
+    The access control of one listener.
 
-    :ivar level: what those may do who may ask.
-    :ivar hosts: names that it is known by, in small letters.
+    :ivar level: permission level of accepted requests.
+    :ivar hosts: accepted names in ``Host``, in lower case.
     """
 
     level: Level
     hosts: frozenset[str] = frozenset()
-    _token: bytes | None = field(default=None, repr=False, converter=_kept)
+    _token: bytes | None = field(default=None, repr=False, converter=_digest_of)
 
     @property
     def wants_token(self) -> bool:
-        """Whether a token is asked for."""
+        """Whether requests need a token."""
         return self._token is not None
 
     def check_host(self, hosts: Iterable[bytes]) -> AccessRefusal | None:
-        """See that the request was meant for this listener; `hosts` are its ``Host`` lines."""
+        """Check that the request is for this listener; `hosts` are its ``Host`` fields."""
         names = [self._host(one) for one in hosts]
         if not names:
             return None
@@ -104,8 +104,8 @@ class Access:
         return AccessRefusal(
             421,
             "bad-host",
-            "the request names another host: name this one by its address, or list its name in host= of the"
-            " line 'web'",
+            "the request is for another host name: use the address of the listener, or list the name in host="
+            " of the line 'web'",
         )
 
     def _host(self, value: bytes) -> str | None:
@@ -123,18 +123,18 @@ class Access:
     def check_origin(
         self, hosts: Iterable[bytes], origins: Iterable[bytes], sites: Iterable[bytes]
     ) -> AccessRefusal | None:
-        """See that no page of another origin asks; `sites` are the request's ``Sec-Fetch-Site`` lines."""
+        """Refuse requests of pages of other origins; `sites` are the ``Sec-Fetch-Site`` fields."""
         host = next(iter(hosts), b"")
         for origin in origins:
             scheme, _, place = origin.partition(b"://")
             if scheme not in (b"http", b"https") or place.lower() != host.lower():
-                return AccessRefusal(403, "bad-origin", "a page of another origin may not ask")
+                return AccessRefusal(403, "bad-origin", "requests of pages of other origins are refused")
         if any(site.decode("latin-1") not in _OWN for site in sites):
-            return AccessRefusal(403, "bad-origin", "a page of another site may not ask")
+            return AccessRefusal(403, "bad-origin", "requests of pages of other sites are refused")
         return None
 
     def check_token(self, authorizations: Iterable[bytes]) -> AccessRefusal | None:
-        """See that the request has the token, if one is asked for."""
+        """Check that the request has the token, if one is configured."""
         if self._token is None:
             return None
         for one in authorizations:
@@ -142,5 +142,5 @@ class Access:
             if scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), self._token):
                 return None
         return AccessRefusal(
-            401, "unauthorized", "it takes the token: the header 'Authorization: Bearer TOKEN'"
+            401, "unauthorized", "the token is missing or wrong: send 'Authorization: Bearer TOKEN'"
         )

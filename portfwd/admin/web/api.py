@@ -2,9 +2,9 @@
 """
 The resources of the web API: the commands of the control socket, and their description.
 
-A request is served as one of a control socket is, in turns that all operators share. What goes on is sent as
-server-sent events (WHATWG HTML section 9.2) while the client reads. While it does not, nothing is kept for
-it, and its connection is ended after a while, as for any other answer (`portfwd.admin.web.connection`).
+A request is served like one of a control socket, in turns that all operators share. Events of a command are
+sent as server-sent events (WHATWG HTML section 9.2) while the client reads. Events are dropped while it does
+not read, and its connection is closed after a time limit (`portfwd.admin.web.connection`).
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ from portfwd.admin.web.openapi import STATUSES, describe
 from portfwd.admin.web.reading import find_command, methods, read_get, read_post
 from portfwd.values import printable
 
-#: Bytes of a body: four of the longest requests of a control socket, since JSON escapes.
+#: Maximum bytes of a body: four times the longest request of a control socket, because of JSON escapes.
 MAX_BODY: Final = 16 * 1024
 
-#: Seconds of silence after which a stream sends a comment, so that proxies keep it.
+#: Seconds without an event after which a stream sends a comment, so that proxies do not close it.
 HEARTBEAT: Final = 15.0
 
-#: Seconds after which a stream begins that has no event yet: a refusal is quicker, and has its own status.
+#: Seconds after which a stream without events sends its head. Refusals come earlier, and have their own
+#: status.
 OPENING: Final = 0.5
 
 _JSON: Final = b"application/json"
 
 
 def refuse(request: BoundedRequest, status: int, line: bytes) -> None:
-    """Answer that it cannot be had."""
+    """Answer with a refusal."""
     request.setResponseCode(status)
     if status == 401:
         request.setHeader(b"www-authenticate", b'Bearer realm="portfwd"')
-    _say(request, line)
+    _send_json(request, line)
 
 
-def _say(request: BoundedRequest, line: bytes) -> None:
+def _send_json(request: BoundedRequest, line: bytes) -> None:
     request.setHeader(b"content-type", _JSON)
     request.setHeader(b"content-length", str(len(line)).encode("ascii"))
     request.write(line)
@@ -61,7 +62,7 @@ def _say(request: BoundedRequest, line: bytes) -> None:
 
 
 class RefusedPage(Resource):
-    """What stands in the place of all that is not served."""
+    """The resource of a refused request."""
 
     isLeaf = True
 
@@ -70,7 +71,7 @@ class RefusedPage(Resource):
         self._refused = refused
 
     def render(self, request: BoundedRequest) -> int:
-        """Say why."""
+        """See `IResource`."""
         refuse(request, self._refused.status, refusal(self._refused.code, self._refused.message))
         return NOT_DONE_YET
 
@@ -78,9 +79,9 @@ class RefusedPage(Resource):
 @frozen
 class ApiContext:
     """
-    What all requests of one listener share.
+    The shared objects of all requests of one listener.
 
-    :ivar access: may be another one after the token was read again.
+    :ivar access: returns the access control, which changes when the token is read again.
     """
 
     operator: Operator
@@ -90,7 +91,7 @@ class ApiContext:
 
 
 class Api(Resource):
-    """Everything below ``/api/v1/``."""
+    """The resource of all paths below ``/api/v1/``."""
 
     isLeaf = True
     _log = Logger()
@@ -98,19 +99,21 @@ class Api(Resource):
     def __init__(self, context: ApiContext) -> None:
         super().__init__()
         self._context = context
-        # ASCII, and once for all who ask.
+        # Encoded once, as ASCII.
         self._description = encode(describe(context.operator.version))
 
     def render(self, request: BoundedRequest) -> int:
-        """Serve a command."""
+        """See `IResource`."""
         path = [one for one in request.postpath or () if one]
         try:
             if request.postpath in ([], [b""]):
                 _require(request, ("GET", "HEAD"))
-                _say(request, greeting(self._context.operator.version, self._context.access().level.value))
+                _send_json(
+                    request, greeting(self._context.operator.version, self._context.access().level.value)
+                )
             elif path == [b"openapi.json"]:
                 _require(request, ("GET", "HEAD"))
-                _say(request, self._description)
+                _send_json(request, self._description)
             else:
                 command, rest = find_command(path)
                 _require(request, methods(command))
@@ -124,18 +127,18 @@ class Api(Resource):
         if request.method != b"POST":
             return read_get(command, rest, query)
         if query:
-            raise OperatorError("bad-request", "a POST has its parameters in its body, as a JSON object")
+            raise OperatorError("bad-request", "the parameters of a POST are in its body, as a JSON object")
         body = request.content.read() if request.content is not None else b""
         kind = (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
         if body and kind != _JSON:
-            raise OperatorError("bad-type", "the body of a POST is application/json")
+            raise OperatorError("bad-type", "the body of a POST must be application/json")
         return read_post(command, body)
 
 
 def _require(request: BoundedRequest, allowed: Sequence[str]) -> None:
     if request.method.decode("latin-1") not in allowed:
         request.setHeader(b"allow", ", ".join(allowed).encode("ascii"))
-        raise OperatorError("bad-method", f"this is asked for by {' or '.join(allowed)}")
+        raise OperatorError("bad-method", f"use {' or '.join(allowed)}")
 
 
 def _refusal(problem: OperatorError) -> bytes:
@@ -143,7 +146,7 @@ def _refusal(problem: OperatorError) -> bytes:
 
 
 class _Serving:
-    """One request of a command, and what is sent for it."""
+    """One request for a command, and its answer or stream of events."""
 
     _log = Logger()
 
@@ -166,7 +169,7 @@ class _Serving:
         )
 
     def begin(self) -> None:
-        """Serve it, until it is done or the client is gone."""
+        """Serve the request until it is finished or the client disconnects."""
         self._caller.begin()
         serving = Deferred.fromCoroutine(self._answer())
 
@@ -205,12 +208,12 @@ class _Serving:
             return
         if self._command.event is None or (status != 200 and not self._streams):
             self._request.setResponseCode(status)
-            _say(self._request, line)
+            _send_json(self._request, line)
             return
         self._send(b"event: end\ndata: " + line + b"\n")
         self._request.finish()
 
-    # A stream
+    # Events
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         self._stop_beating()
@@ -221,7 +224,7 @@ class _Serving:
         if not self._streams:
             self._streams = True
             self._request.setHeader(b"content-type", b"text/event-stream")
-            # nginx would keep events until it has a page of them.
+            # Without this nginx buffers events.
             self._request.setHeader(b"x-accel-buffering", b"no")
         self._request.write(data)
 

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.admin.web.test_connection -*-
 """
-Connections of HTTP/1.1 that cost a bounded amount, whatever the client does.
+HTTP/1.1 connections with bounded cost.
 
-A connection has a bounded time for each request and for reading each answer, and few answers are left
-unread at a time, so that nobody keeps others from being answered. Bodies have a bounded size, or are refused.
-Twisted bounds the head of a request: 16 KiB, and 500 lines. `portfwd.admin.doors` bounds how many connections
-there are.
+Each request and the reading of each answer have a time limit. The number of unread answers is bounded, so
+that their clients do not block others. Bodies have a maximum size. Twisted limits the head of a request to 16
+KiB and 500 lines. `portfwd.admin.operator_port` limits the number of connections.
 """
 
 from __future__ import annotations
@@ -21,18 +20,19 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from portfwd.admin.doors import Standing
+from portfwd.admin.operator_port import Priority
 
-#: Answers that may be left unread at a time: each may be a page of some megabytes.
+#: Maximum number of unread answers. Each may have several megabytes.
 MOST_UNREAD: Final = 8
 
-#: Seconds that a request may take from its first byte, or from the connection, to its end: one packet.
+#: Maximum seconds from the connection, or from the first byte of a later request, to the end of the request.
+#: A request fits into one packet.
 REQUEST_TIME: Final = 10.0
 
-#: Seconds without a request after which a connection is closed: Prometheus asks every 15 to 60.
+#: Seconds without a request after which a connection is closed. Prometheus sends one every 15 to 60 seconds.
 IDLE: Final = 90.0
 
-#: Seconds for which an answer may be left unread; Prometheus gives up after 10 unless told otherwise.
+#: Maximum seconds for which an answer may stay unread. The default timeout of Prometheus is 10.
 STUCK: Final = 20.0
 
 _TOO_LARGE: Final = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -40,26 +40,26 @@ _TOO_LARGE: Final = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nCon
 
 class BoundedRequest(Request):
     """
-    A request whose body, if it is larger than the site allows, ends the connection.
+    A request with a limited body. A larger body ends the connection.
 
-    :ivar connection: what it came by.
+    :ivar connection: its connection.
     """
 
     _refused = False
 
     @property
     def connection(self) -> BoundedConnection:
-        """What it came by."""
+        """See the class."""
         return cast(BoundedConnection, self.channel.transport)
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's
-        """The head is complete; Twisted would open a file for a large body."""
+        """See `Request`. The body is kept in memory; Twisted would store a large body in a file."""
         self.content = self._body = BytesIO()
         if length is not None and length > self.connection.most_body:
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's
-        """A part of the body."""
+        """See `Request`."""
         if self._refused:
             return
         if self._body.tell() + len(data) > self.connection.most_body:
@@ -73,34 +73,34 @@ class BoundedRequest(Request):
         self.channel.loseConnection()
 
     def process(self) -> None:
-        """The request is complete."""
+        """See `Request`."""
         if self._refused:
             return
         self.connection.asked()
         super().process()
 
     def finish(self) -> None:
-        """The answer is written."""
+        """See `Request`."""
         self.connection.answered()
         super().finish()
 
 
 class QuietSite(Site):
-    """A site that logs no requests: every scrape in twistd's log would be most of it."""
+    """A site that logs no requests, because scrapes would fill twistd's log."""
 
     noisy = False
 
     def log(self, request: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class BoundedConnection(ProtocolWrapper):
     """
-    One connection: whatever it waits for, it waits for a bounded time.
+    One connection with time limits.
 
-    :ivar who: the client, for the log.
-    :ivar most_body: bytes of a request's body.
-    :ivar stuck: it does not read what was written to it.
+    :ivar who: name of the client in the log.
+    :ivar most_body: maximum bytes of the body of a request.
+    :ivar stuck: whether the client does not read its answer.
     """
 
     def __init__(
@@ -113,72 +113,72 @@ class BoundedConnection(ProtocolWrapper):
         self._clock = clock
         self._timer: IDelayedCall | None = None
         self._serving = False
-        self._asks = False
+        self._has_partial_request = False
         self.stuck = False
 
     def __repr__(self) -> str:
-        return f"<BoundedConnection {'stuck' if self.stuck else self.standing.name.lower()}>"
+        return f"<BoundedConnection {'stuck' if self.stuck else self.priority.name.lower()}>"
 
     @property
-    def standing(self) -> Standing:
-        """See `portfwd.admin.doors.Standing`."""
-        return Standing.SERVED if self._serving and not self.stuck else Standing.SILENT
+    def priority(self) -> Priority:
+        """See `portfwd.admin.operator_port.Priority`."""
+        return Priority.SERVED if self._serving and not self.stuck else Priority.INACTIVE
 
     def _wait(self, seconds: float | None) -> None:
-        """From here on the client has so long; None: as long as we take."""
+        """Set the time limit of the client to `seconds` from now; None for no limit."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self._clock.callLater(seconds, self.finish)
 
     def finish(self) -> None:
-        """End it without waiting for anything to be read."""
+        """Abort the connection, without waiting until the client has read."""
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def makeConnection(self, transport: ITransport) -> None:
-        """Somebody is there."""
-        self._asks = True
+        """See `IProtocol`."""
+        self._has_partial_request = True
         self._wait(REQUEST_TIME)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """A part of a request."""
-        if not self._asks and not self._serving:
-            # The time for a request runs from its first byte: it must not come in drips.
-            self._asks = True
+        """See `IProtocol`."""
+        if not self._has_partial_request and not self._serving:
+            # The time limit of a request starts at its first byte, so a client cannot send it slowly.
+            self._has_partial_request = True
             self._wait(REQUEST_TIME)
         super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """See `IProtocol`."""
         self._wait(None)
         self._bounded.reads(self)
         super().connectionLost(reason)
 
     def asked(self) -> None:
-        """A request is complete."""
-        self._asks = False
+        """A request was received completely."""
+        self._has_partial_request = False
         self._serving = True
         if not self.stuck:
             self._wait(None)
 
     def answered(self) -> None:
-        """The answer to it is written."""
+        """The answer was written."""
         self._serving = False
         if not self.stuck:
             self._wait(IDLE)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Twisted's HTTP wants to be told when the client does not read; so do we."""
+        """See `ITransport`. This object and Twisted's HTTP both observe whether the client reads."""
         super().registerProducer(_Reading(self, producer), streaming)
 
     def stops_reading(self) -> None:
-        """The client does not read what was written."""
+        """The client has stopped to read its answer."""
         self.stuck = True
         self._wait(STUCK)
         self._bounded.is_stuck(self)
 
     def has_read(self) -> None:
-        """It has read all of it."""
+        """The client has read its answer."""
         self.stuck = False
         self._bounded.reads(self)
         if not self._serving:
@@ -187,55 +187,55 @@ class BoundedConnection(ProtocolWrapper):
 
 @implementer(IPushProducer)
 class _Reading:
-    """Tells a connection what its transport says of the client's reading, and then Twisted's HTTP."""
+    """Forwards pauses of the transport to the connection, and then to Twisted's HTTP."""
 
     def __init__(self, connection: BoundedConnection, producer: IPushProducer) -> None:
         self._connection = connection
         self._producer = producer
 
     def pauseProducing(self) -> None:
-        """The client does not read what was written."""
+        """See `IPushProducer`: the client does not read."""
         self._connection.stops_reading()
         self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """It has read all of it."""
+        """See `IPushProducer`: the client has read all bytes."""
         self._connection.has_read()
         self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        """It is gone."""
+        """See `IPushProducer`."""
         self._producer.stopProducing()
 
 
 class BoundedFactory(WrappingFactory):
     """
-    Makes the protocols of connections that ask for what is below `root`.
+    Makes the protocols of connections to the resource `root`.
 
-    :ivar most_body: bytes of a request's body.
+    :ivar most_body: maximum bytes of the body of a request.
     """
 
     noisy = False
 
     def __init__(self, reactor: IReactorTime, root: IResource, most_body: int = 0) -> None:
-        # The connection itself counts the time.
+        # `BoundedConnection` has its own time limits.
         super().__init__(QuietSite(root, requestFactory=BoundedRequest, timeout=None, reactor=reactor))
         self.most_body = most_body
         self._clock = reactor
         self._stuck: dict[BoundedConnection, None] = {}
 
     def serve(self, who: str) -> Protocol:
-        """A protocol for one connection."""
+        """The protocol of one connection."""
         wrapped = self.wrappedFactory.buildProtocol(None)
         assert wrapped is not None
         return BoundedConnection(self, wrapped, self._clock, who)
 
     def is_stuck(self, connection: BoundedConnection) -> None:
-        """`connection` does not read its answer; of too many the one that waits longest is ended."""
+        """`connection` does not read its answer. Above `MOST_UNREAD` the oldest such one is aborted."""
         self._stuck[connection] = None
         if len(self._stuck) > MOST_UNREAD:
             next(iter(self._stuck)).finish()
 
     def reads(self, connection: BoundedConnection) -> None:
-        """`connection` has read its answer, or is gone."""
+        """`connection` has read its answer, or was closed."""
         self._stuck.pop(connection, None)

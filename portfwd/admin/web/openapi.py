@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.admin.web.test_openapi -*-
-"""The description of the web API, as OpenAPI 3.1 has it, made of the table of commands."""
+"""Generates the OpenAPI 3.1 description of the web API from the table of commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from portfwd.admin.parameters import Parameter, Schema
 from portfwd.admin.shapes import REFUSAL, TEXT, WHOLE, answer_of, record
 from portfwd.admin.web.reading import in_body, in_path, in_query, methods, needed_in_body
 
-#: Where the resources are.
+#: The path of the resources.
 PREFIX: Final = f"/api/v{PROTOCOL}"
 
-#: What HTTP says of each code of a refusal.
+#: The HTTP status code of each code of a refusal.
 STATUSES: Final = {
     "bad-request": 400,
     "bad-host": 421,
@@ -32,15 +32,17 @@ STATUSES: Final = {
 }
 
 _ABOUT: Final = (
-    "The commands of portfwd's control socket as resources, with the same names and the same JSON. What goes"
-    " on is sent as server-sent events: each `data` is one event, and an event `end` has the answer."
+    "The commands of portfwd's control socket as resources, with the same names and the same JSON. Commands"
+    " with events send server-sent events: each `data` is one event, and an event `end` has the answer."
 )
 
 
 def describe(version: str) -> dict[str, Any]:
-    """The whole of it."""
+    """The description as a JSON object."""
     paths: dict[str, Any] = {
-        f"{PREFIX}/": {"get": _look("greeting", "who answers, and what the caller may do", _GREETING)},
+        f"{PREFIX}/": {
+            "get": _look("greeting", "the version, and the permission level of the caller", _GREETING)
+        },
         f"{PREFIX}/openapi.json": {"get": _look("description", "this description", {"type": "object"})},
     }
     for command in COMMANDS.values():
@@ -62,7 +64,7 @@ def describe(version: str) -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "responses": {
                 "Refusal": {
-                    "description": "It cannot be had; `error` is a word for programs, `message` for people.",
+                    "description": "The request failed; `error` is a code for programs, `message` a text.",
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
                 }
             },
@@ -78,7 +80,7 @@ def _look(name: str, about: str, shape: Schema) -> dict[str, Any]:
         "operationId": name,
         "summary": about,
         "responses": {
-            "200": {"description": "It.", "content": {"application/json": {"schema": shape}}},
+            "200": {"description": "The result.", "content": {"application/json": {"schema": shape}}},
             "default": {"$ref": "#/components/responses/Refusal"},
         },
     }

@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.admin.web.test_reading -*-
 """
-A request of HTTP as a request of the control socket.
+Converts HTTP requests to requests of the control socket.
 
-Each command is a resource of its name. What only looks is asked for by GET, with its parameters in the
-query; what changes something by POST, with them as a JSON object. The number of a session that a command
-needs stands in the path. Both are turned into the line that a control socket would read, so they mean the
-same.
+Each command is a resource with its name. Commands that only read use GET, with parameters in the query.
+Commands that change something use POST, with parameters in a JSON object. A required session number is in the
+path. Both are converted to the line of a control socket, so they have the same meaning.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from portfwd.admin.parameters import Parameter
 from portfwd.admin.requests import Request, RequestError, read_request, write_request
 from portfwd.rules.findings import shown, suggestion
 
-#: Parameters of one query.
+#: Maximum parameters of one query.
 MOST_PARAMETERS: Final = 32
 
 
 def methods(command: Command) -> Sequence[str]:
-    """How a command is asked for."""
+    """The HTTP methods of a command."""
     if command.event is not None:
         return ("GET",)
     if command.steers_from is None:
@@ -35,12 +34,12 @@ def methods(command: Command) -> Sequence[str]:
 
 
 def in_path(command: Command) -> tuple[Parameter[Any], ...]:
-    """The parameters that stand in the path: the number of a session that the command needs."""
+    """The parameters in the path: a required session number."""
     return tuple(one for one in command.words[: command.needed] if one.schema["type"] == "integer")
 
 
 def in_query(command: Command) -> tuple[Parameter[Any], ...]:
-    """Those that a GET takes."""
+    """The parameters of a GET."""
     place, steers = in_path(command), command.steers_from
     words = command.words if not steers else command.words[: steers - 1]
     options = () if steers and command.event is None else command.options
@@ -48,25 +47,25 @@ def in_query(command: Command) -> tuple[Parameter[Any], ...]:
 
 
 def in_body(command: Command) -> tuple[Parameter[Any], ...]:
-    """Those that a POST takes."""
+    """The parameters of a POST."""
     return (*command.words, *command.flags, *command.options)
 
 
 def needed_in_body(command: Command) -> tuple[str, ...]:
-    """The names of those that a POST must have."""
+    """The names of the required parameters of a POST."""
     return tuple(one.name for one in command.words[: max(command.needed, command.steers_from or 0)])
 
 
 def find_command(path: Sequence[bytes]) -> tuple[Command, Sequence[bytes]]:
     """
-    The command that `path` names, and what follows its name.
+    The command that `path` names, and the rest of the path.
 
     :raises OperatorError: there is none.
     """
     name = path[0].decode("utf-8", "replace") if path else ""
     command = COMMANDS.get(name)
     if command is None:
-        hint = suggestion(name, COMMANDS) or "'openapi.json' describes all of them"
+        hint = suggestion(name, COMMANDS) or "'openapi.json' describes all resources"
         raise OperatorError("unknown-command", f"there is no resource {shown(name)}; {hint}")
     if len(path) - 1 != len(in_path(command)):
         raise OperatorError("unknown-command", f"there is no such resource below {shown(name)}")
@@ -75,9 +74,9 @@ def find_command(path: Sequence[bytes]) -> tuple[Command, Sequence[bytes]]:
 
 def read_get(command: Command, path: Sequence[bytes], query: bytes) -> Request:
     """
-    What a GET asks for.
+    The request of a GET.
 
-    :raises OperatorError: it makes no sense.
+    :raises OperatorError: it is not valid.
     """
     try:
         pairs = parse_qsl(
@@ -92,16 +91,16 @@ def read_get(command: Command, path: Sequence[bytes], query: bytes) -> Request:
 
 def read_post(command: Command, body: bytes) -> Request:
     """
-    What a POST asks for.
+    The request of a POST.
 
-    :raises OperatorError: it makes no sense.
+    :raises OperatorError: it is not valid.
     """
     try:
         value = json.loads(body) if body else {}
     except (ValueError, RecursionError):
-        raise OperatorError("bad-request", "the body is no JSON") from None
+        raise OperatorError("bad-request", "the body is not JSON") from None
     if not isinstance(value, dict):
-        raise OperatorError("bad-request", "the body is no JSON object")
+        raise OperatorError("bad-request", "the body is not a JSON object")
     known = {one.name: one for one in in_body(command)}
     flags = [one.name for one in command.flags]
     pairs: list[tuple[str, str]] = []
@@ -151,11 +150,11 @@ def _request(
     more: Sequence[str] = (),
 ) -> Request:
     """
-    The request that the line of a control socket would be.
+    The request of the corresponding line of a control socket.
 
-    :param known: what may be in `pairs`.
-    :param values: what the path says.
-    :param more: words that stand behind the others.
+    :param known: the allowed parameters of `pairs`.
+    :param values: the parameters in the path.
+    :param more: words after the others.
     """
     names = {one.name for one in known}
     for key, value in pairs:
@@ -181,6 +180,6 @@ def _words(command: Command, values: Mapping[str, str]) -> Iterator[str]:
         if one.name not in values:
             missing = missing or one.name
         elif missing:
-            raise OperatorError("bad-request", f"{one.name} goes with {missing}; usage: {command.usage}")
+            raise OperatorError("bad-request", f"{one.name} needs {missing}; usage: {command.usage}")
         else:
             yield values[one.name]

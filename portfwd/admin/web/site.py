@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.admin.web.test_site -*-
 """
-What a web listener serves: the page and its files, the API, and the pages for machines that watch.
+The resources of a web listener: the page and its files, the API, and the pages for monitoring.
 
-The page is three files of the package. It loads nothing from elsewhere and runs no script that stands in the
-document: the content security policy forbids both.
+The files of the page are part of the package. The page loads no files of other hosts and runs no inline
+scripts; the content security policy forbids both.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from portfwd.admin.web.access import Access, AccessRefusal
 from portfwd.admin.web.api import Api, ApiContext, RefusedPage
 from portfwd.admin.web.connection import BoundedRequest
 
-#: Connections at a time: each open page has one that streams, and asks by another one or two.
+#: Maximum connections. Each open page has one for events, and one or two for requests.
 MOST_CONNECTIONS: Final = 48
 
-#: CSP level 3: only files of this listener, nothing in the document, and in nobody's frame.
+#: CSP level 3: only files of this listener, no inline scripts or styles, and no embedding in frames.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 
-#: Files of the page, by their paths, with their types.
+#: The files of the page by path, with their media types.
 PAGE: Final = {
     b"": ("page.html", "text/html; charset=utf-8"),
     b"page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -62,8 +62,8 @@ class _File(Resource):
         return self._data
 
 
-class _Asks(Resource):
-    """Says to the page whether a token is asked for."""
+class _AccessPage(Resource):
+    """Reports to the page whether a token is required."""
 
     isLeaf = True
 
@@ -76,8 +76,8 @@ class _Asks(Resource):
         return b'{"token":true}\n' if self._access().wants_token else b'{"token":false}\n'
 
 
-class _Unmeasured(Resource):
-    """Stands in the place of ``/metrics`` where prometheus-client is not installed."""
+class _NoMetrics(Resource):
+    """The resource ``/metrics`` if prometheus-client is not installed."""
 
     isLeaf = True
 
@@ -89,9 +89,9 @@ class _Unmeasured(Resource):
 
 class WebRoot(Resource):
     """
-    All of it; what is asked for is looked at here, before it is found.
+    The root resource, which checks the access of all requests.
 
-    ``/healthz``, ``/readyz``, the page's files and whether there is a token need no token.
+    ``/healthz``, ``/readyz``, ``/access.json`` and the files of the page need no token.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class WebRoot(Resource):
         add_metrics: Callable[[Resource], object] | None,
     ) -> None:
         """
-        :param ready: whether clients are accepted.
-        :param add_metrics: puts ``/metrics`` below it; None: prometheus-client is not installed.
+        :param ready: returns whether clients are accepted.
+        :param add_metrics: adds ``/metrics`` to a resource; None if prometheus-client is not installed.
         """
         super().__init__()
         self._access = context.access
@@ -110,23 +110,23 @@ class WebRoot(Resource):
             self.putChild(path, _File(name, kind))
         if add_metrics is None:
             add_health(self, ready)
-            self.putChild(b"metrics", _Unmeasured())
+            self.putChild(b"metrics", _NoMetrics())
         else:
             add_metrics(self)
-        self.putChild(b"access.json", _Asks(context))
+        self.putChild(b"access.json", _AccessPage(context))
         versions = Resource()
         versions.putChild(b"v1", Api(context))
         self.putChild(b"api", versions)
 
     def getChildWithDefault(self, path: bytes, request: Any) -> Any:  # noqa: N802 - Twisted's
-        """What is at `path`, or a refusal."""
+        """See `IResource`. Returns a refusal if the request has no access."""
         for name, value in _HEADERS.items():
             request.setHeader(name.encode("ascii"), value.encode("ascii"))
         refused = _refused(self._access(), path, request)
         return super().getChildWithDefault(path, request) if refused is None else RefusedPage(refused)
 
     def render(self, request: Any) -> Any:
-        """Never: the root itself has a path, which is a child."""
+        """See `IResource`. It is never called, because ``/`` is a child."""
         return NOT_DONE_YET
 
 

@@ -1,1 +1,1 @@
-"""The control socket and the manhole, joined to a running forwarder."""
+"""Control sockets, manholes and web listeners of a running forwarder."""

@@ -19,11 +19,11 @@ class ChangeWatch(Service):
         self._publisher = publisher
 
     def startService(self) -> None:
-        """Observe."""
+        """Add the observer."""
         super().startService()
         self._publisher.addObserver(self._change_log)
 
     def stopService(self) -> None:
-        """Observe no more."""
+        """Remove the observer."""
         super().stopService()
         self._publisher.removeObserver(self._change_log)

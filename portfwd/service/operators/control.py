@@ -2,8 +2,8 @@
 """
 The control sockets of a ruleset as a Twisted service.
 
-They are bound with the privileges of the start, and open until all sessions have drained: who
-stops the forwarder can still look at what is left, and cut it.
+They are bound before privileges are dropped, and stay open until all sessions have drained. So an operator
+can list and reset the remaining sessions during a stop.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from portfwd.admin.control import ControlProtocol
-from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.operator import Operator
+from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.turns import Turns
 from portfwd.errors import StartError
 from portfwd.kernel.reactor import Reactor
@@ -31,7 +31,7 @@ from portfwd.service.build.bind_failures import cannot_listen
 
 
 class ControlSockets(Service):
-    """Every ``admin`` line of a ruleset."""
+    """All ``admin`` lines of a ruleset."""
 
     name = "portfwd control"
 
@@ -44,23 +44,23 @@ class ControlSockets(Service):
         turns: Turns | None = None,
     ) -> None:
         """
-        :param specs: their paths are made absolute here: twistd changes directory later.
-        :param drain: fires when the forwarder has stopped, which it starts to do then.
-        :param turns: shared with other operators; None for their own.
+        :param specs: the lines. Paths are made absolute here, because twistd changes the directory later.
+        :param drain: starts to stop the forwarder; its Deferred fires when the forwarder has stopped.
+        :param turns: the time slices, shared with other kinds of operators; None to make them.
         """
         self._reactor = reactor
         self._specs = [(os.path.abspath(spec.path), spec) for spec in specs]
         self._operator = operator
         self._drain = drain
-        self.doors: list[Door] = []
+        self.ports: list[OperatorPort] = []
         self._turns = Turns(reactor) if turns is None else turns
         self._log = Logger()
 
     def privilegedStartService(self) -> None:
         """
-        Bind.
+        Bind the sockets.
 
-        :raises StartError: with a line for each that cannot be.
+        :raises StartError: sockets cannot be bound; with one line for each.
         """
         failures = []
         for path, spec in self._specs:
@@ -71,7 +71,7 @@ class ControlSockets(Service):
                 failures.append(cannot_listen("admin", f"unix:{path}", problem, spec.where))
                 continue
             make = self._maker(spec.level)
-            self.doors.append(Door(f"admin unix:{path}", sock, self._reactor, make, bind=again))
+            self.ports.append(OperatorPort(f"admin unix:{path}", sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
@@ -81,15 +81,15 @@ class ControlSockets(Service):
 
     def startService(self) -> None:
         """
-        Let operators in.
+        Accept clients.
 
-        :raises StartError: somebody else took the place since.
+        :raises StartError: another process has taken an address since.
         """
-        if not self.doors:
+        if not self.ports:
             self.privilegedStartService()
-        for door, (path, spec) in zip(self.doors, self._specs, strict=True):
+        for port, (path, spec) in zip(self.ports, self._specs, strict=True):
             try:
-                door.open()
+                port.open()
             except OSError as problem:
                 self._close()
                 line = cannot_listen("admin", f"unix:{path}", problem, spec.where)
@@ -99,17 +99,17 @@ class ControlSockets(Service):
             self._log.info("control: listening on unix:{path} for {who}", path=path, who=spec.level.value)
 
     def renew(self) -> Iterator[str]:
-        """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(self.doors)
+        """See `portfwd.admin.operator_port.renew_all`."""
+        return renew_all(self.ports)
 
     def stopService(self) -> Deferred[Any]:
-        """Stay until the forwarder has drained."""
+        """Close the sockets after the forwarder has drained."""
         super().stopService()
         return self._drain().addBoth(lambda _: self._close())
 
     def _close(self) -> Deferred[Any]:
-        doors, self.doors = self.doors, []
-        return DeferredList([door.close() for door in doors])
+        ports, self.ports = self.ports, []
+        return DeferredList([port.close() for port in ports])
 
 
 def _bind(path: str, spec: AdminSpec) -> socket.socket:

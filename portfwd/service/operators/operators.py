@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.operators.test_operators -*-
 """
-What the ``admin``, ``web``, ``manhole`` and ``toxiproxy`` lines ask for, made and joined to the forwarder.
+Makes the services of the ``admin``, ``web``, ``manhole`` and ``toxiproxy`` lines.
 
-Without such lines nothing is made, and nothing of Twisted's SSH is imported. Control sockets and web
-listeners share their turns: all operators together get one slice of time.
+Without such lines nothing is made, and Twisted's SSH is not imported. Control sockets and web listeners share
+`Turns`: one time slice limits the work for all operators together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portfwd.rules.admin_lines import admin_specs, manhole_specs, toxiproxy_spec
 from portfwd.rules.model import Ruleset
 from portfwd.service.operators.changes import ChangeWatch
 from portfwd.service.operators.control import ControlSockets
-from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
 from portfwd.service.operators.web import WebListeners
 from portfwd.service.run.forwarder import Forwarder
 
@@ -35,15 +35,15 @@ def add_operators(
     stop: Callable[[], None] | None = None,
 ) -> list[Callable[[], Iterable[str]]]:
     """
-    Give `parent` the services that let operators in.
+    Add the services for operators to `parent`.
 
-    :param reload: reads the rules file again and applies it; is told whether it is a dry run, and whether
-        changed code of filters is wanted.
+    :param reload: reads the rules file again and applies it. Its arguments: whether it is a dry run, and
+        whether to import changed code of filters.
     :param stop: ends the program.
-    :returns: what makes files of their sockets again that are gone; each says what it cannot make.
-    :raises StartError: files of a manhole or a token are not good, or Twisted's SSH is not installed.
+    :returns: functions that bind sockets again whose files are gone. Each yields one line per failure.
+    :raises StartError: files of a manhole or a token cannot be used, or Twisted's SSH is not installed.
     """
-    doors, shells, webs = admin_specs(ruleset), manhole_specs(ruleset), web_specs(ruleset)
+    ports, shells, webs = admin_specs(ruleset), manhole_specs(ruleset), web_specs(ruleset)
     renewals: list[Callable[[], Iterable[str]]] = []
     toxiproxy = toxiproxy_spec(ruleset)
     if toxiproxy is not None:
@@ -52,23 +52,23 @@ def add_operators(
         server = ToxiproxyServer(reactor, toxiproxy, forwarder)
         server.setServiceParent(parent)
         renewals.append(server.renew)
-    if not doors and not shells and not webs:
+    if not ports and not shells and not webs:
         return renewals
-    operating = Operating(forwarder, reactor, reload=reload, stop=stop)
+    operator = ForwarderOperator(forwarder, reactor, reload=reload, stop=stop)
     if shells:
         from portfwd.service.operators.shells import make_shells
 
-        made = make_shells(shells, operating, forwarder, reactor)
+        made = make_shells(shells, operator, forwarder, reactor)
         made.setServiceParent(parent)
         renewals.append(made.renew)
     turns = Turns(reactor)
-    ChangeWatch(operating.change_log).setServiceParent(parent)
+    ChangeWatch(operator.change_log).setServiceParent(parent)
     if webs:
-        pages = WebListeners(reactor, webs, operating, forwarder, turns)
+        pages = WebListeners(reactor, webs, operator, forwarder, turns)
         pages.setServiceParent(parent)
         renewals.append(pages.renew)
-    if doors:
-        control = ControlSockets(reactor, doors, operating, forwarder.stopService, turns)
+    if ports:
+        control = ControlSockets(reactor, ports, operator, forwarder.stopService, turns)
         control.setServiceParent(parent)
         renewals.append(control.renew)
     return renewals

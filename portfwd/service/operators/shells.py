@@ -2,8 +2,9 @@
 """
 The manholes of a ruleset as a Twisted service.
 
-Keys are read before anything is bound, while there are the privileges to do so; what is loose refuses
-the start. It is imported only where a ``manhole`` line asks for it: Twisted's SSH is an extra.
+Keys are read before the sockets are bound, while the process has privileges. A key file with insecure
+permissions refuses the start. Only rules with a ``manhole`` line import this module, because Twisted's SSH is
+an extra.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from portfwd.admin.doors import Door, renew_all
+from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.tight_files import LooseFile, check_private
 from portfwd.errors import Location, StartError
 from portfwd.kernel.reactor import Reactor
@@ -27,8 +28,8 @@ from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import ManholeSpec
 from portfwd.rules.model import Kind, ListenSpec, Options, PortRange
 from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
 from portfwd.service.operators.namespace import BANNER, make_namespace
-from portfwd.service.operators.operating import Operating
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.values import Address, InetAddress, UnixAddress
 
@@ -43,7 +44,12 @@ except ImportError as _missing:  # pragma: no cover - the test environment has i
 
 @frozen
 class _Shell:
-    """One manhole, ready. :ivar address: with an absolute path. :ivar where: its line."""
+    """
+    A configured manhole.
+
+    :ivar address: its address, with an absolute path.
+    :ivar where: the place of its line.
+    """
 
     address: Address
     factory: ManholeFactory
@@ -51,21 +57,21 @@ class _Shell:
 
 
 class Shells(Service):
-    """Every ``manhole`` line of a ruleset."""
+    """All ``manhole`` lines of a ruleset."""
 
     name = "portfwd shells"
 
     def __init__(self, reactor: Reactor, shells: Sequence[_Shell]) -> None:
         self._reactor = reactor
         self._shells = shells
-        self.doors: list[Door] = []
+        self.ports: list[OperatorPort] = []
         self._log = Logger()
 
     def privilegedStartService(self) -> None:
         """
-        Bind.
+        Bind the sockets.
 
-        :raises StartError: with a line for each that cannot be.
+        :raises StartError: sockets cannot be bound; with one line for each.
         """
         failures = []
         for shell in self._shells:
@@ -76,22 +82,22 @@ class Shells(Service):
                 failures.append(cannot_listen("manhole", str(shell.address), problem, shell.where))
                 continue
             name, make = f"manhole {shell.address}", shell.factory.serve
-            self.doors.append(Door(name, sock, self._reactor, make, bind=again))
+            self.ports.append(OperatorPort(name, sock, self._reactor, make, bind=again))
         if failures:
             self._close()
             raise StartError(failures)
 
     def startService(self) -> None:
         """
-        Let operators in.
+        Accept clients.
 
-        :raises StartError: somebody else took the place since.
+        :raises StartError: another process has taken an address since.
         """
-        if not self.doors:
+        if not self.ports:
             self.privilegedStartService()
-        for door, shell in zip(self.doors, self._shells, strict=True):
+        for port, shell in zip(self.ports, self._shells, strict=True):
             try:
-                door.open()
+                port.open()
             except OSError as problem:
                 self._close()
                 line = cannot_listen("manhole", str(shell.address), problem, shell.where)
@@ -101,17 +107,17 @@ class Shells(Service):
         super().startService()
 
     def renew(self) -> Iterator[str]:
-        """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(self.doors)
+        """See `portfwd.admin.operator_port.renew_all`."""
+        return renew_all(self.ports)
 
     def stopService(self) -> Deferred[Any]:
-        """Show everybody out."""
+        """Close the sockets and all connections."""
         super().stopService()
         return self._close()
 
     def _close(self) -> Deferred[Any]:
-        doors, self.doors = self.doors, []
-        return DeferredList([door.close() for door in doors])
+        ports, self.ports = self.ports, []
+        return DeferredList([port.close() for port in ports])
 
 
 def _bind(address: Address) -> socket.socket:
@@ -125,7 +131,7 @@ def _port(address: Address) -> int:
 
 def _listen(address: Address) -> ListenSpec:
     """
-    Where a manhole listens, as a rule would say it.
+    The listen address of a manhole as in a rule.
 
     :raises LooseFile: the directory of its socket is not private.
     """
@@ -136,12 +142,12 @@ def _listen(address: Address) -> ListenSpec:
 
 
 def make_shells(
-    specs: Sequence[ManholeSpec], operating: Operating, forwarder: Forwarder, reactor: Reactor
+    specs: Sequence[ManholeSpec], operator: ForwarderOperator, forwarder: Forwarder, reactor: Reactor
 ) -> Shells:
     """
-    Read the keys.
+    Read the keys, and make the service.
 
-    :raises StartError: with a line for each manhole whose files are not good.
+    :raises StartError: files of manholes cannot be used; with one line for each.
     """
     shells: list[_Shell] = []
     failures: list[str] = []
@@ -160,9 +166,9 @@ def make_shells(
         except OSError as problem:
             failures.append(f"manhole {address}: {problem.filename}: {problem.strerror} ({spec.where})")
             continue
-        namespace = partial(make_namespace, forwarder, operating, reactor)
+        namespace = partial(make_namespace, forwarder, operator, reactor)
         shells.append(_Shell(address, ManholeFactory(keys, host_key, reactor, namespace, BANNER), spec.where))
-        operating.shells.append({"address": str(address), "host_key": public_line(host_key)})
+        operator.shells.append({"address": str(address), "host_key": public_line(host_key)})
     if failures:
         raise StartError(failures)
     return Shells(reactor, shells)

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.service.operators.test_targets -*-
-"""The targets of rules at work, as operators see them."""
+"""Makes the `TargetView` values of the targets of active rules."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from portfwd.upstreams.pool import MemberView
 
 def target_views(live: LiveRule, older: int, now: float) -> Iterator[TargetView]:
     """
-    Every target of a rule.
+    The targets of a rule.
 
-    :param older: sessions of the rule that began before a reload.
+    :param older: number of sessions of the rule that started before a reload.
     :param now: the reactor's seconds.
     """
     names = {one.identity: one.name for one in live.balancing.checks}

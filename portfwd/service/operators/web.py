@@ -2,9 +2,8 @@
 """
 The web listeners of a ruleset as a Twisted service.
 
-They are bound with the privileges of the start, which read the tokens too, and open until all sessions have
-drained, as control sockets are. A token is read again whenever the rules are: who may ask changes without a
-restart.
+They are bound before privileges are dropped, when the tokens are read too. Like control sockets they stay
+open until all sessions have drained. A reload reads the tokens again, so access changes without a restart.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.operator import Operator
+from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.tight_files import LooseFile
 from portfwd.admin.turns import Turns
 from portfwd.admin.web.access import Access, read_token
@@ -43,30 +42,30 @@ class _WebListener:
     """
     One ``web`` line.
 
-    :ivar spec: with absolute paths: twistd changes directory later.
-    :ivar access: with the token as it was read last.
-    :ivar door: while it is bound.
+    :ivar spec: its specification with absolute paths, because twistd changes the directory later.
+    :ivar access: the access control with the token that was read last.
+    :ivar port: its listening port while it is bound.
     """
 
     spec: WebSpec
     access: Access
-    door: Door | None = None
+    port: OperatorPort | None = None
 
     @property
     def label(self) -> str:
-        """Its address, for messages."""
+        """The address in messages."""
         return address_text(self.spec.listen, quoted=False)
 
     def read_again(self) -> Iterator[str]:
-        """Read the token anew; a line if it cannot be, and the old one stays good."""
+        """Read the token again. If that fails, return one line; the old token stays valid."""
         try:
             self.access = _access(self.spec)
         except (OSError, LooseFile) as problem:
-            yield f"web {self.label}: {_reason(problem)}; the token stays as it was"
+            yield f"web {self.label}: {_reason(problem)}; the token is not changed"
 
 
 class WebListeners(Service):
-    """Every ``web`` line of a ruleset."""
+    """All ``web`` lines of a ruleset."""
 
     name = "portfwd web"
 
@@ -81,8 +80,8 @@ class WebListeners(Service):
         """
         Read the tokens.
 
-        :param turns: shared with other operators.
-        :raises StartError: with a line for each token that cannot be used.
+        :param turns: the time slices, shared with other kinds of operators.
+        :raises StartError: tokens cannot be used; with one line for each.
         """
         self._reactor = reactor
         self._operator = operator
@@ -104,14 +103,14 @@ class WebListeners(Service):
 
     @property
     def addresses(self) -> list[str]:
-        """Where they listen, while they do."""
-        return [one.door.url("/") for one in self.listeners if one.door is not None]
+        """The URLs of the bound listeners."""
+        return [one.port.url("/") for one in self.listeners if one.port is not None]
 
     def privilegedStartService(self) -> None:
         """
-        Bind.
+        Bind the listeners.
 
-        :raises StartError: with a line for each that cannot be.
+        :raises StartError: listeners cannot be bound; with one line for each.
         """
         self._figures = self._make_figures()
         failures = []
@@ -123,7 +122,9 @@ class WebListeners(Service):
                 failures.append(cannot_listen("web", one.label, problem, one.spec.where))
                 continue
             factory = self._factory(one)
-            one.door = Door(f"web {one.label}", sock, self._reactor, factory.serve, MOST_CONNECTIONS, again)
+            one.port = OperatorPort(
+                f"web {one.label}", sock, self._reactor, factory.serve, MOST_CONNECTIONS, again
+            )
         if failures:
             self._close()
             raise StartError(failures)
@@ -142,16 +143,16 @@ class WebListeners(Service):
 
     def startService(self) -> None:
         """
-        Answer.
+        Accept clients.
 
-        :raises StartError: somebody else took the place since.
+        :raises StartError: another process has taken an address since.
         """
-        if any(one.door is None for one in self.listeners):
+        if any(one.port is None for one in self.listeners):
             self.privilegedStartService()
         for one in self.listeners:
-            assert one.door is not None
+            assert one.port is not None
             try:
-                one.door.open()
+                one.port.open()
             except OSError as problem:
                 self._close()
                 line = cannot_listen("web", one.label, problem, one.spec.where)
@@ -160,18 +161,18 @@ class WebListeners(Service):
         if self._figures is not None:
             self._figures.start()
         for one in self.listeners:
-            assert one.door is not None
+            assert one.port is not None
             who = f"{one.spec.level.value}{', with the token' if one.access.wants_token else ''}"
-            self._log.info("web: listening on {address} for {who}", address=one.door.url("/"), who=who)
+            self._log.info("web: listening on {address} for {who}", address=one.port.url("/"), who=who)
 
     def renew(self) -> Iterator[str]:
-        """Read the tokens again, and see `portfwd.admin.doors.renew_all`."""
+        """Read the tokens again, and call `portfwd.admin.operator_port.renew_all`."""
         for one in self.listeners:
             yield from one.read_again()
-        yield from renew_all([one.door for one in self.listeners if one.door is not None])
+        yield from renew_all([one.port for one in self.listeners if one.port is not None])
 
     def stopService(self) -> Deferred[Any]:
-        """Stay until the forwarder has drained."""
+        """Close the listeners after the forwarder has drained."""
         super().stopService()
         return self._forwarder.stopService().addBoth(lambda _: self._close())
 
@@ -179,10 +180,10 @@ class WebListeners(Service):
         figures, self._figures = self._figures, None
         if figures is not None:
             figures.stop()
-        doors = [one.door for one in self.listeners if one.door is not None]
+        ports = [one.port for one in self.listeners if one.port is not None]
         for one in self.listeners:
-            one.door = None
-        return DeferredList([door.close() for door in doors])
+            one.port = None
+        return DeferredList([port.close() for port in ports])
 
 
 def _absolute(spec: WebSpec) -> WebSpec:
@@ -194,7 +195,7 @@ def _absolute(spec: WebSpec) -> WebSpec:
 
 
 def _access(spec: WebSpec) -> Access:
-    """:raises LooseFile, OSError: there is no good token."""
+    """:raises LooseFile, OSError: the token cannot be used."""
     return Access(spec.level, frozenset(spec.hosts), None if spec.token is None else read_token(spec.token))
 
 

@@ -193,7 +193,7 @@ class Forwarder(SteeredService):
         return "" if self._watchers is None else self._watchers.address
 
     def renew_metrics(self) -> Iterator[str]:
-        """See `portfwd.admin.doors.renew_all`."""
+        """See `portfwd.admin.operator_port.renew_all`."""
         return iter(()) if self._watchers is None else self._watchers.renew()
 
     @property

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from portfwd.admin.doors import Door, renew_all
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, add_pages
+from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.web.connection import BoundedFactory
 from portfwd.errors import StartError
 from portfwd.kernel.pipes import PipePool
@@ -254,7 +254,7 @@ class Watchers:
         self._reactor: Any = reactor
         self._spec = spec
         self._make = partial(FigurePages, reactor, forwarder, wall_clock)
-        self._door: Door | None = None
+        self._port: OperatorPort | None = None
         self._make_pages()
         self.address = ""
 
@@ -274,7 +274,7 @@ class Watchers:
 
         :raises StartError: it cannot be bound.
         """
-        if self._door is not None:
+        if self._port is not None:
             return
         spec = self._spec
         again = partial(bind_first, spec)
@@ -284,11 +284,11 @@ class Watchers:
             where = address_text(spec, quoted=False)
             raise StartError([cannot_listen("metrics", where, problem, spec.where)]) from problem
         # Twisted's port would make the file of a unix socket accessible for all users.
-        self._door = Door("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, again)
+        self._port = OperatorPort("metrics", sock, self._reactor, self._site.serve, MOST_CONNECTIONS, again)
 
     def renew(self) -> Iterator[str]:
-        """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(() if self._door is None else (self._door,))
+        """See `portfwd.admin.operator_port.renew_all`."""
+        return renew_all(() if self._port is None else (self._port,))
 
     def start(self) -> None:
         """
@@ -296,23 +296,23 @@ class Watchers:
 
         :raises StartError: another program took the port since it was bound.
         """
-        door = self._door
-        assert door is not None
+        port = self._port
+        assert port is not None
         try:
-            door.open()
+            port.open()
         except OSError as problem:
             address = address_text(self._spec, quoted=False)
             raise StartError([cannot_listen("metrics", address, problem, self._spec.where)]) from problem
-        self.address = door.url("/metrics")
+        self.address = port.url("/metrics")
         self._pages.start()
         self._log.info("metrics: listening on {address}", address=self.address)
 
     def stop(self) -> None:
         """Stop answering."""
         self._pages.stop()
-        door, self._door = self._door, None
-        if door is not None:
-            door.close()
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
         self.address = ""
         self._make_pages()  # it may be started again
 

@@ -1,1 +1,1 @@
-"""toxiproxy's API: proxies and toxics that clients make at run time, as rules of a running forwarder."""
+"""toxiproxy's API: clients make proxies and toxics at run time, which are rules of a running forwarder."""

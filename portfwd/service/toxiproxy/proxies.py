@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.toxiproxy.test_proxies -*-
 """
-The proxies that toxiproxy's clients make: each that is enabled is a rule of the forwarder.
+The proxies of toxiproxy's clients. Each enabled proxy is a rule of the forwarder.
 
-Changes come one after the other, in the order in which they are asked for. A proxy that is disabled, deleted
-or moved closes its connections, as toxiproxy does. A proxy and its toxics may come in one request
-(``toxics``), and ``"protocol": "udp"`` makes one for datagrams; toxiproxy knows neither.
+Changes are made one after the other, in the order of the requests. A proxy that is disabled, deleted or moved
+closes its connections, as in toxiproxy. Two extensions: one request may make a proxy with its toxics
+(``toxics``), and ``"protocol": "udp"`` makes a proxy for datagrams.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from portfwd.rules.model import Rule, Ruleset
 from portfwd.rules.tokens import NAME
 from portfwd.service.build.from_objects import ruleset_from
 from portfwd.service.run.reload import ReloadResult
-from portfwd.service.toxiproxy.places import ProxyPlace
+from portfwd.service.toxiproxy.proxy_address import ProxyAddress
 
-#: Proxies at a time: each has a listener, and every change looks at all rules.
+#: Maximum number of proxies. Each has a listener, and each change processes all rules.
 MOST_PROXIES: Final = 1000
 
 _PROTOCOLS: Final = ("tcp", "udp")
@@ -39,17 +39,17 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
-class TakesRules(Protocol):
-    """What is asked of a forwarder."""
+class AcceptsRules(Protocol):
+    """The required interface of a forwarder."""
 
     ruleset: Ruleset
 
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
-        """Names of rules to where they listen."""
+        """The bound addresses of rules, by name."""
 
     def add_rules(self, rules: Sequence[Rule]) -> Deferred[ReloadResult]:
-        """Let these be at work as well."""
+        """Replace the rules that were added before by these."""
 
 
 @define(eq=False)
@@ -57,19 +57,19 @@ class ToxicProxy:
     """
     One proxy.
 
-    :ivar listen: where it listens, or will; a port that was chosen stays.
-    :ivar rule: of the forwarder; None while it is disabled.
+    :ivar listen: its listen address. A port that the kernel chose is kept.
+    :ivar rule: its rule of the forwarder; None while it is disabled.
     """
 
     name: str
-    listen: ProxyPlace
+    listen: ProxyAddress
     upstream: str
     protocol: str
     toxics: ToxicSet
     rule: Rule | None = None
 
     def as_json(self) -> Json:
-        """As an answer has it."""
+        """The JSON object in answers."""
         return {
             "name": self.name,
             "listen": str(self.listen),
@@ -83,8 +83,8 @@ class ToxicProxy:
 class ToxicProxies:
     """All proxies, for `portfwd.admin.toxiproxy_api`."""
 
-    def __init__(self, forwarder: TakesRules, reactor: Reactor, seed: int = 0) -> None:
-        """:param seed: the chances of all toxics follow from it."""
+    def __init__(self, forwarder: AcceptsRules, reactor: Reactor, seed: int = 0) -> None:
+        """:param seed: seed of the random decisions of all toxics."""
         self._forwarder = forwarder
         self._reactor = reactor
         self._seed = seed
@@ -97,11 +97,11 @@ class ToxicProxies:
     # Looking
 
     def proxies(self) -> Json:
-        """All of them by name."""
+        """All proxies by name."""
         return {name: one.as_json() for name, one in self._proxies.items()}
 
     def proxy(self, name: str) -> Json:
-        """One of them."""
+        """One proxy."""
         return self._named(name).as_json()
 
     def toxics(self, name: str) -> list[Json]:
@@ -109,7 +109,7 @@ class ToxicProxies:
         return [one.as_json() for one in self._named(name).toxics]
 
     def toxic(self, name: str, toxic: str) -> Json:
-        """One of them."""
+        """One toxic of a proxy."""
         return self._toxic(self._named(name), toxic).as_json()
 
     def _named(self, name: str) -> ToxicProxy:
@@ -127,7 +127,7 @@ class ToxicProxies:
     # Proxies
 
     async def create(self, data: Any) -> Json:
-        """A new proxy, enabled unless it says otherwise."""
+        """Create a proxy; it is enabled by default."""
         return await self._in_turn(lambda: self._create(data))
 
     async def _create(self, data: Any) -> Json:
@@ -145,15 +145,15 @@ class ToxicProxies:
         self._proxies[proxy.name] = proxy
 
     async def update(self, name: str, data: Any) -> Json:
-        """Move a proxy, or switch it on or off; what is not said stays."""
+        """Change the addresses of a proxy, or enable or disable it. Missing attributes are not changed."""
         return await self._in_turn(lambda: self._update(name, data))
 
     async def _update(self, name: str, data: Any) -> Json:
         proxy = self._named(name)
-        said = _object(data)
-        listen = _place(_text(said, "listen", str(proxy.listen))).here
-        upstream = str(_place(_text(said, "upstream", proxy.upstream)))
-        enabled = _switch(said, proxy.rule is not None)
+        fields = _object(data)
+        listen = _address(_text(fields, "listen", str(proxy.listen))).here
+        upstream = str(_address(_text(fields, "upstream", proxy.upstream)))
+        enabled = _switch(fields, proxy.rule is not None)
         if (listen, upstream) != (proxy.listen, proxy.upstream) or not enabled:
             await self._stop(proxy)
             proxy.listen, proxy.upstream = listen, upstream
@@ -162,7 +162,7 @@ class ToxicProxies:
         return proxy.as_json()
 
     async def delete(self, name: str) -> None:
-        """End a proxy."""
+        """Delete a proxy."""
         await self._in_turn(lambda: self._delete(name))
 
     async def _delete(self, name: str) -> None:
@@ -171,9 +171,9 @@ class ToxicProxies:
 
     async def populate(self, data: Any) -> tuple[list[Json], ToxiproxyError | None]:
         """
-        Make several proxies, or replace those that are otherwise; the same ones stay as they are.
+        Create several proxies, or replace proxies that differ. Equal ones are not changed.
 
-        :returns: those that there are then, and what was wrong with the one behind them.
+        :returns: the proxies up to the first error, and that error.
         """
         return await self._in_turn(lambda: self._populate(data))
 
@@ -192,7 +192,7 @@ class ToxicProxies:
     async def _add_or_replace(self, proxy: ToxicProxy, enabled: bool) -> Json:
         there = self._proxies.get(proxy.name)
         if there is not None:
-            if _place_of(there) == _place_of(proxy):
+            if _identity(there) == _identity(proxy):
                 return there.as_json()
             await self._stop(there)
             del self._proxies[proxy.name]
@@ -200,7 +200,7 @@ class ToxicProxies:
         return proxy.as_json()
 
     async def reset(self) -> None:
-        """Enable every proxy, and end all toxics."""
+        """Enable all proxies, and remove all toxics."""
         await self._in_turn(self._reset)
 
     async def _reset(self) -> None:
@@ -208,36 +208,36 @@ class ToxicProxies:
             if proxy.rule is None:
                 await self._start(proxy)
             proxy.toxics.clear()
-        await self._told()
+        await self._wait_until_applied()
 
     # Toxics
 
     async def add_toxic(self, name: str, data: Any) -> Json:
-        """A new toxic of a proxy."""
+        """Add a toxic to a proxy."""
         proxy = self._named(name)
         (toxic,) = _add_all(proxy.toxics, [data])
-        await self._told()
+        await self._wait_until_applied()
         return toxic.as_json()
 
     async def change_toxic(self, name: str, toxic: str, data: Any) -> Json:
-        """Other attributes, or another toxicity."""
+        """Change the attributes or the toxicity of a toxic."""
         toxics = self._named(name).toxics
         before = self._toxic(self._named(name), toxic)
         with _bad_request():
             after = changed_toxic(before, data)
             toxics.change(after)
-        await self._told()
+        await self._wait_until_applied()
         return after.as_json()
 
     async def remove_toxic(self, name: str, toxic: str) -> None:
-        """End a toxic."""
+        """Remove a toxic."""
         proxy = self._named(name)
         self._toxic(proxy, toxic)
         proxy.toxics.remove(toxic)
-        await self._told()
+        await self._wait_until_applied()
 
-    async def _told(self) -> None:
-        """Connections that are open hear of a change in the next turn: answer behind that."""
+    async def _wait_until_applied(self) -> None:
+        """Wait one iteration of the reactor, in which open connections apply the change."""
         await deferLater(self._reactor, 0)
 
     # Rules
@@ -272,7 +272,7 @@ class ToxicProxies:
 
     def _rule_of(self, proxy: ToxicProxy) -> Rule:
         suffix = "/udp" if proxy.protocol == "udp" else ""
-        upstream = ProxyPlace.read(proxy.upstream)
+        upstream = ProxyAddress.read(proxy.upstream)
         try:
             made = ruleset_from(
                 f"{proxy.listen.words}{suffix}",
@@ -288,7 +288,7 @@ class ToxicProxies:
         return evolve(rule, filters=filters, where=Location(f"toxiproxy proxy {proxy.name!r}"))
 
     def _name_for(self, proxy: ToxicProxy) -> str:
-        """The proxy's own name, if a rule may be called so and none is."""
+        """The name of the proxy's rule: its own name if that is valid and free."""
         taken = {rule.name for rule in self._forwarder.ruleset.rules}
         name = proxy.name
         if name in taken or not NAME.fullmatch(name):
@@ -299,36 +299,36 @@ class ToxicProxies:
             found = f"{name}-{number}"
         return found
 
-    # What clients say
+    # Requests
 
     def _read(self, data: Any, which: str) -> tuple[ToxicProxy, bool]:
-        said = _object(data)
-        name, upstream = (_text(said, key, "") for key in ("name", "upstream"))
+        fields = _object(data)
+        name, upstream = (_text(fields, key, "") for key in ("name", "upstream"))
         for key, value in (("name", name), ("upstream", upstream)):
             if not value:
                 raise ToxiproxyError(f"missing required field: {key}{which}", 400)
-        protocol = _text(said, "protocol", "tcp")
+        protocol = _text(fields, "protocol", "tcp")
         if protocol not in _PROTOCOLS:
             raise ToxiproxyError("protocol was invalid, can be either tcp or udp", 400)
-        listen = _place(_text(said, "listen", "") or ":0").here
+        listen = _address(_text(fields, "listen", "") or ":0").here
         toxics = ToxicSet(self._seed, datagrams=protocol == "udp")
-        more = said.get("toxics")
+        more = fields.get("toxics")
         if more is None:
             more = []
         if not isinstance(more, list):
             raise ToxiproxyError("bad request body: toxics must be a list", 400)
         _add_all(toxics, more)
-        proxy = ToxicProxy(name, listen, str(_place(upstream)), protocol, toxics)
-        return proxy, _switch(said, True)
+        proxy = ToxicProxy(name, listen, str(_address(upstream)), protocol, toxics)
+        return proxy, _switch(fields, True)
 
 
-def _place_of(proxy: ToxicProxy) -> tuple[ProxyPlace, str, str]:
+def _identity(proxy: ToxicProxy) -> tuple[ProxyAddress, str, str]:
     return proxy.listen, proxy.upstream, proxy.protocol
 
 
 @contextmanager
 def _bad_request() -> Iterator[None]:
-    """What is wrong with a toxic is the client's mistake."""
+    """Translate errors of toxics to an error of the client."""
     try:
         yield
     except BadToxic as problem:
@@ -341,13 +341,13 @@ def _object(data: Any) -> Mapping[str, Any]:
     return data
 
 
-def _text(said: Mapping[str, Any], key: str, default: str) -> str:
+def _text(fields: Mapping[str, Any], key: str, default: str) -> str:
     with _bad_request():
-        return text_of(said, key, default)
+        return text_of(fields, key, default)
 
 
-def _switch(said: Mapping[str, Any], default: bool) -> bool:
-    value = said.get("enabled")
+def _switch(fields: Mapping[str, Any], default: bool) -> bool:
+    value = fields.get("enabled")
     if value is None:
         return default
     if not isinstance(value, bool):
@@ -355,15 +355,15 @@ def _switch(said: Mapping[str, Any], default: bool) -> bool:
     return value
 
 
-def _place(text: str) -> ProxyPlace:
+def _address(text: str) -> ProxyAddress:
     try:
-        return ProxyPlace.read(text)
+        return ProxyAddress.read(text)
     except ValueError as problem:
         raise ToxiproxyError(f"bad request body: {problem}", 400) from None
 
 
 def _add_all(toxics: ToxicSet, data: Iterable[Any]) -> list[Toxic]:
-    """Begin with these, and return them."""
+    """Add the toxics of a request, and return them."""
     added = []
     with _bad_request():
         for one in data:

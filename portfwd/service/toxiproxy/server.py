@@ -12,7 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from portfwd.admin.doors import Door, renew_all
+from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.toxiproxy_api import toxiproxy_site
 from portfwd.errors import StartError, reason_of
 from portfwd.kernel.reactor import Reactor
@@ -21,31 +21,31 @@ from portfwd.rules.admin_lines import ToxiproxySpec
 from portfwd.rules.model import Kind, ListenOptions, ListenSpec, PortRange
 from portfwd.service.build.bind_failures import cannot_listen
 from portfwd.service.build.toxiproxy_config import read_proxies
-from portfwd.service.toxiproxy.proxies import TakesRules, ToxicProxies
+from portfwd.service.toxiproxy.proxies import AcceptsRules, ToxicProxies
 from portfwd.values import UnixAddress
 
 
 class ToxiproxyServer(Service):
     """
-    Serves toxiproxy's API beside a forwarder, which is started before it.
+    Serves toxiproxy's API. The forwarder is started before it.
 
-    :ivar address: where it listens, once it does.
+    :ivar address: its URL while it listens, or an empty text.
     """
 
     name = "portfwd toxiproxy"
     _log = Logger()
 
-    def __init__(self, reactor: Reactor, spec: ToxiproxySpec, forwarder: TakesRules) -> None:
+    def __init__(self, reactor: Reactor, spec: ToxiproxySpec, forwarder: AcceptsRules) -> None:
         """
         Read the file; nothing is bound yet.
 
-        :raises StartError: the file is not good.
+        :raises StartError: the file cannot be used.
         """
         self._reactor: Any = reactor
         self._where = spec.where
         self._listen = _listen_spec(spec)
         self._label = str(spec.address)
-        self._door: Door | None = None
+        self._port: OperatorPort | None = None
         self.address = ""
         try:
             self._config = [] if spec.config is None else read_proxies(os.path.abspath(spec.config))
@@ -60,16 +60,16 @@ class ToxiproxyServer(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Bind.
+        Bind the listener.
 
-        :raises StartError: it cannot be.
+        :raises StartError: it cannot be bound.
         """
         again = partial(bind_first, self._listen)
         try:
             sock = again()
         except OSError as problem:
             raise self._refusal(problem) from problem
-        self._door = Door("toxiproxy", sock, self._reactor, self._connection, bind=again)
+        self._port = OperatorPort("toxiproxy", sock, self._reactor, self._connection, bind=again)
 
     def _connection(self, who: str) -> Any:
         return self._site.buildProtocol(None)
@@ -78,37 +78,37 @@ class ToxiproxyServer(Service):
         return StartError([cannot_listen("toxiproxy", self._label, problem, self._where)])
 
     def startService(self) -> None:
-        """Make the proxies of the file, then answer."""
-        if self._door is None:
+        """Make the proxies of the file, then accept clients."""
+        if self._port is None:
             self.privilegedStartService()
         super().startService()
         Deferred.fromCoroutine(self._begin()).addErrback(
-            lambda failure: self._log.failure("toxiproxy: it could not begin", failure)
+            lambda failure: self._log.failure("toxiproxy: the start failed", failure)
         )
 
     async def _begin(self) -> None:
         made, problem = await self._proxies.populate(self._config)
         if problem is not None:
             self._log.error(
-                "toxiproxy: behind {count} proxies of its file: {problem}", count=len(made), problem=problem
+                "toxiproxy: after {count} proxies of its file: {problem}", count=len(made), problem=problem
             )
-        door = self._door
-        if door is None or not self.running:
+        port = self._port
+        if port is None or not self.running:
             return
-        door.open()
-        self.address = door.url("")
+        port.open()
+        self.address = port.url("")
         self._log.info("toxiproxy: listening on {address}", address=self.address)
 
     def stopService(self) -> Deferred[None] | None:
-        """Answer no more; the forwarder ends the proxies with all else."""
+        """Stop accepting. The forwarder stops the proxies."""
         super().stopService()
-        door, self._door = self._door, None
+        port, self._port = self._port, None
         self.address = ""
-        return None if door is None else door.close()
+        return None if port is None else port.close()
 
     def renew(self) -> Iterator[str]:
-        """See `portfwd.admin.doors.renew_all`."""
-        return renew_all(() if self._door is None else (self._door,))
+        """See `portfwd.admin.operator_port.renew_all`."""
+        return renew_all(() if self._port is None else (self._port,))
 
 
 def _listen_spec(spec: ToxiproxySpec) -> ListenSpec:

@@ -130,8 +130,8 @@ class TokenTests(SynchronousTestCase):
     def test_bad_files(self) -> None:
         """Others may not read it; what is too short, too long or no word is refused, and is not shown."""
         for data, mode, said in (
-            (TOKEN, 0o640, "open to others"),
-            (TOKEN, 0o602, "open to others"),
+            (TOKEN, 0o640, "accessible to others"),
+            (TOKEN, 0o602, "accessible to others"),
             (b"", 0o600, "has no token"),
             (b"two words-and-many-letters", 0o600, "has no token"),
             ("café-is-no-ascii-token".encode(), 0o600, "has no token"),

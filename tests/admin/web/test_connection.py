@@ -17,7 +17,7 @@ class ConnectionTests(WebCase):
         """A connection knows who is there, and how large a body may be."""
         protocol, _ = self.connect()
         self.assertEqual((protocol.who, protocol.most_body), ("somebody", self.factory.most_body))
-        self.assertEqual(repr(protocol), "<BoundedConnection silent>")
+        self.assertEqual(repr(protocol), "<BoundedConnection inactive>")
 
     def test_site(self) -> None:
         """Requests are bounded ones, and nothing is logged of them."""

@@ -108,7 +108,7 @@ class ProblemTests(SynchronousTestCase):
         for mode in (0o666, 0o664):
             path.chmod(mode)
             (problem,) = configure(rule(clause), Registry.installed(), DISK).problems
-            self.assertIn(f"is open to others (mode {mode:04o}): chmod go-w", problem.message)
+            self.assertIn(f"is accessible to others (mode {mode:04o}): chmod go-w", problem.message)
 
     def test_exits(self) -> None:
         """A filter that would leave the program while it is configured is a problem of its clause."""

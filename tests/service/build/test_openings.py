@@ -91,11 +91,11 @@ class RefusedTests(OpeningCase):
         for line, said in (
             ("manhole ssh:127.0.0.1:2222 keys=gone", "No such file"),
             ("manhole ssh:127.0.0.1:2222 keys=private", "Is a directory"),
-            ("manhole ssh:127.0.0.1:2222 keys=no-keys", "has no key"),
-            ("manhole ssh:127.0.0.1:2222 keys=loose", "is open to others"),
-            ("manhole unix:open/a.sock keys=no-keys", "is open to others"),
+            ("manhole ssh:127.0.0.1:2222 keys=no-keys", "contains no key"),
+            ("manhole ssh:127.0.0.1:2222 keys=loose", "is accessible to others"),
+            ("manhole unix:open/a.sock keys=no-keys", "is accessible to others"),
             ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=none/key", "there is no directory"),
-            ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=loose", "is open to others"),
+            ("manhole ssh:127.0.0.1:2222 keys=no-keys host-key=loose", "is accessible to others"),
         ):
             self.refused(line, said)
 
@@ -107,7 +107,7 @@ class RefusedTests(OpeningCase):
             ("gone", "No such file"),
             ("private", "Is a directory"),
             ("empty", "has no token"),
-            ("loose", "is open to others"),
+            ("loose", "is accessible to others"),
         ):
             self.refused(f"web unix:private/w.sock token-file={token}", said)
 

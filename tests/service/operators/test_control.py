@@ -67,7 +67,7 @@ class ControlTests(OperatedTestCase):
         os.unlink(self.directory / "op.sock")
         with mock.patch("portfwd.service.operators.control.bind", side_effect=PermissionError(13, "no")):
             (line,) = self.sockets.renew()
-        self.assertRegex(line, r"^admin unix:.*op.sock: its file is gone, and no other can be made: no$")
+        self.assertRegex(line, r"^admin unix:.*op.sock: its file was removed and cannot be made again: no$")
         self.assertEqual(list(self.sockets.renew()), [])
         self.assertEqual(self.ask("op.sock", "status")[1]["result"]["rules"], 2)
         self.assertEqual(len(list(self.directory.glob("op.sock*"))), 2)
@@ -86,7 +86,7 @@ class ControlTests(OperatedTestCase):
         def taken(backlog: int) -> None:
             raise OSError(98, os.strerror(98))
 
-        self.patch(self.sockets.doors[1].listener, "open", lambda: taken(1))
+        self.patch(self.sockets.ports[1].listener, "open", lambda: taken(1))
         error = self.assertRaises(StartError, self.sockets.startService)
         self.assertIn("Address already in use", error.failures[0])
         self.assertFalse((self.directory / "op.sock").exists())
@@ -117,6 +117,6 @@ class ControlTests(OperatedTestCase):
             self.turn()
             self.assertEqual(len(upstream.recv(2000)), 1000, number)
         self.assertEqual(self.ask("op.sock", "status")[1]["result"]["sessions"], 1)
-        self.assertIn("clients=2", repr(self.sockets.doors[0]))
+        self.assertIn("clients=2", repr(self.sockets.ports[0]))
         self.turn(STUCK + 1)
-        self.assertIn("clients=1", repr(self.sockets.doors[0]))
+        self.assertIn("clients=1", repr(self.sockets.ports[0]))

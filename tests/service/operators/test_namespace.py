@@ -9,10 +9,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from portfwd.admin.operator import OperatorError
-from portfwd.service.operators.namespace import BANNER, SHOWN, Shelf, make_namespace
-from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
+from portfwd.service.operators.namespace import BANNER, SHOWN, LiveMapping, make_namespace
 from tests.service.operated import OperatedTestCase
-from tests.service.operators.test_operating import Came
+from tests.service.operators.test_forwarder_operator import Came
 
 
 class NamespaceTests(OperatedTestCase):
@@ -59,7 +59,7 @@ class NamespaceTests(OperatedTestCase):
     def test_reload(self) -> None:
         """A reload has its result later."""
         waiting: Deferred[Came] = Deferred()
-        operating = Operating(self.forwarder, self.reactor, reload=lambda dry_run, code: waiting)
+        operating = ForwarderOperator(self.forwarder, self.reactor, reload=lambda dry_run, code: waiting)
         done = make_namespace(self.forwarder, operating, self.reactor)["reload"](dry_run=True)  # type: ignore[operator]
         self.assertNoResult(done)
         waiting.callback(Came())
@@ -67,6 +67,6 @@ class NamespaceTests(OperatedTestCase):
 
     def test_long_shelf(self) -> None:
         """Of very many a screen is shown, and how many more there are."""
-        shelf = Shelf(lambda: dict.fromkeys(range(SHOWN + 7), "x"))
+        shelf = LiveMapping(lambda: dict.fromkeys(range(SHOWN + 7), "x"))
         lines = repr(shelf).split("\n")
         self.assertEqual((len(lines), lines[-1]), (SHOWN + 1, "and 7 more"))

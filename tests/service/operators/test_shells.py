@@ -17,7 +17,7 @@ KEY = new_host_key()
 
 
 class ShellTests(OperatedTestCase):
-    """Keys, directories, doors."""
+    """Keys, directories, ports."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -43,7 +43,7 @@ class ShellTests(OperatedTestCase):
     def log_in(self, shells: Shells) -> SSHClient:
         """Somebody who came in by the first."""
         client = SSHClient(KEY)
-        address = shells.doors[0].listener.sock.getsockname()
+        address = shells.ports[0].listener.sock.getsockname()
         if isinstance(address, str):
             self.turned.connectUNIX(address, client)
         else:
@@ -117,6 +117,6 @@ class ShellTests(OperatedTestCase):
         def taken() -> None:
             raise OSError(98, os.strerror(98))
 
-        self.patch(shells.doors[0].listener, "open", taken)
+        self.patch(shells.ports[0].listener, "open", taken)
         error = self.assertRaises(StartError, shells.startService)
         self.assertIn("Address already in use", error.failures[0])

@@ -107,11 +107,11 @@ class WebTests(OperatedTestCase):
         (self.directory / "token").chmod(0o644)
         (line,) = self.web.renew()
         self.assertRegex(
-            line, r"^web unix:.*web\.sock: .*token is open to others .*; the token stays as it was$"
+            line, r"^web unix:.*web\.sock: .*token is accessible to others .*; the token is not changed$"
         )
         os.unlink(self.directory / "token")
         (line,) = self.web.renew()
-        self.assertIn("token: No such file or directory; the token stays", line)
+        self.assertIn("token: No such file or directory; the token is not changed", line)
         self.assertEqual(self.ask("GET /api/v1/", BEARER).status, 200)
 
     def test_renew(self) -> None:
@@ -126,7 +126,9 @@ class WebTests(OperatedTestCase):
         """A token that others could read refuses the start, with the place of the line."""
         (self.directory / "token").chmod(0o644)
         error = self.assertRaises(StartError, self.make)
-        self.assertRegex(error.failures[0], r"^web unix:.*: .*token is open to others.*\(test\.conf:2:1\)$")
+        self.assertRegex(
+            error.failures[0], r"^web unix:.*: .*token is accessible to others.*\(test\.conf:2:1\)$"
+        )
 
     def test_refused(self) -> None:
         """If one cannot be bound, none is, and the line says which."""
@@ -142,7 +144,7 @@ class WebTests(OperatedTestCase):
         def taken() -> None:
             raise OSError(98, os.strerror(98))
 
-        self.patch(self.web.listeners[1].door.listener, "open", taken)  # type: ignore[union-attr]
+        self.patch(self.web.listeners[1].port.listener, "open", taken)  # type: ignore[union-attr]
         error = self.assertRaises(StartError, self.web.startService)
         self.assertIn("Address already in use", error.failures[0])
         self.assertEqual(self.web.addresses, [])
@@ -173,9 +175,9 @@ class WebTests(OperatedTestCase):
             client.send(b"x" * 1000)
             self.turn()
             self.assertEqual(len(upstream.recv(2000)), 1000, number)
-        self.assertIn("clients=1", repr(self.web.listeners[1].door))
+        self.assertIn("clients=1", repr(self.web.listeners[1].port))
         self.turn(STUCK + 1)
-        self.assertIn("clients=0", repr(self.web.listeners[1].door))
+        self.assertIn("clients=0", repr(self.web.listeners[1].port))
 
     def test_operators(self) -> None:
         """One service has all of them."""

@@ -240,7 +240,7 @@ class MeasureTests(ForwarderCase):
         figures = figures_of(forwarder)
         self.assertGreater(figures.descriptor_limit, figures.descriptors)
         self.assertEqual((figures.reloads, figures.reload_failures, figures.reloaded_at), (0, 0, None))
-        # One door is the rule's, one that of all rules.
+        # One port is the rule's, one that of all rules.
         self.assertEqual(figures.sources, 2)
         forwarder.stopService()
         self.assertFalse(figures_of(forwarder).ready)

@@ -35,9 +35,9 @@ class ProxiesCase(ForwarderCase):
         self.assertIs(api, made)
         return made
 
-    async def made(self, name: str = "a", **said: Any) -> dict[str, Any]:
+    async def made(self, name: str = "a", **fields: Any) -> dict[str, Any]:
         """A new proxy in front of the upstream."""
-        data = {"name": name, "listen": "localhost:0", "upstream": self.target, **said}
+        data = {"name": name, "listen": "localhost:0", "upstream": self.target, **fields}
         return await self.proxies.create(data)
 
     async def problem(self, work: Any) -> tuple[str, int]:
@@ -49,7 +49,7 @@ class ProxiesCase(ForwarderCase):
         raise AssertionError("it was not refused")
 
     async def conversation(self, address: str) -> tuple[socket.socket, socket.socket]:
-        """A client and the upstream's side, which have said something to each other."""
+        """A client and the upstream's side, which have fields something to each other."""
 
         def meet() -> tuple[socket.socket, socket.socket]:
             client = self.connect_to(address)
@@ -133,7 +133,7 @@ class ProxyTests(ProxiesCase):
         """What cannot be is refused, with toxiproxy's words and codes, and nothing is changed."""
         port = a_used_port(self)
         await self.made()
-        for said, expected in (
+        for fields, expected in (
             ({}, ("proxy already exists", 409)),
             ({"name": ""}, ("missing required field: name", 400)),
             ({"name": "b", "upstream": None}, ("missing required field: upstream", 400)),
@@ -143,9 +143,9 @@ class ProxyTests(ProxiesCase):
             ({"name": "b", "toxics": [LATENCY, LATENCY]}, ("toxic already exists", 409)),
             ({"name": "b", "enabled": 1}, ("bad request body: enabled must be true or false", 400)),
             ({"name": 5}, ("bad request body: name must be text of 200 characters at most", 400)),
-            ({"name": "b", "listen": "x"}, ("bad request body: 'x' is no HOST:PORT", 400)),
+            ({"name": "b", "listen": "x"}, ("bad request body: 'x' is not HOST:PORT", 400)),
         ):
-            self.assertEqual(await self.problem(self.made(**said)), expected)
+            self.assertEqual(await self.problem(self.made(**fields)), expected)
         text, status = await self.problem(self.made("b", listen=f"localhost:{port}"))
         self.assertEqual(status, 500)
         self.assertIn("in use", text)
@@ -225,9 +225,9 @@ class ProxyTests(ProxiesCase):
 class PopulateTests(ProxiesCase):
     """Several at once, and all back to the beginning."""
 
-    async def populate(self, *said: dict[str, Any]) -> tuple[list[str], str]:
+    async def populate(self, *fields: dict[str, Any]) -> tuple[list[str], str]:
         """The names that there are then, and what was wrong."""
-        made, problem = await self.proxies.populate([{"upstream": self.target, **one} for one in said])
+        made, problem = await self.proxies.populate([{"upstream": self.target, **one} for one in fields])
         return [one["name"] for one in made], "" if problem is None else str(problem)
 
     async def test_populate(self) -> None:

@@ -10,8 +10,16 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.admin import doors
-from portfwd.admin.doors import BATCH, CLOSING_TIME, Door, Guest, Standing, least_important, peer_name
+from portfwd.admin import operator_port
+from portfwd.admin.operator_port import (
+    BATCH,
+    CLOSING_TIME,
+    OperatorClient,
+    OperatorPort,
+    Priority,
+    least_important,
+    peer_name,
+)
 from portfwd.values import InetAddress
 from tests.service.turning import TurningTestCase
 
@@ -31,7 +39,7 @@ class Greeter(Protocol):
         self._lost.append(self.who)
 
 
-class DoorTests(TurningTestCase):
+class OperatorPortTests(TurningTestCase):
     """Who comes in, how many, and how they leave."""
 
     def setUp(self) -> None:
@@ -41,75 +49,75 @@ class DoorTests(TurningTestCase):
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(os.fspath(self.path))
         sock.setblocking(False)
-        self.door = Door("admin", sock, self.reactor, lambda who: Greeter(who, self.lost))
-        self.door.open()
-        self.addCleanup(self.door.close)
+        self.port = OperatorPort("admin", sock, self.reactor, lambda who: Greeter(who, self.lost))
+        self.port.open()
+        self.addCleanup(self.port.close)
 
     def test_in_and_out(self) -> None:
         """A client gets a protocol that knows its name, and is forgotten when it leaves."""
         client = self.connect(self.path)
         said = self.received(client)
         self.assertEqual(said, f"uid {os.getuid()} (pid {os.getpid()})".encode())
-        self.assertEqual(repr(self.door), "<Door admin clients=1>")
+        self.assertEqual(repr(self.port), "<OperatorPort admin clients=1>")
         client.close()
         self.turn()
-        self.assertEqual(repr(self.door), "<Door admin clients=0>")
+        self.assertEqual(repr(self.port), "<OperatorPort admin clients=0>")
         self.assertEqual(len(self.lost), 1)
 
     def test_crowd(self) -> None:
         """When all places are taken, the oldest client that does nothing leaves for the next one."""
-        self.patch(doors, "MAX_CLIENTS", 2)
-        self.door.close()
+        self.patch(operator_port, "MAX_CLIENTS", 2)
+        self.port.close()
         self.turn()
         self.setUp()
         clients = [self.connect(self.path) for _ in range(3)]
         self.turn()
         self.assertEqual([self.received(client)[-1:] for client in clients], [b"", b")", b")"])
-        self.assertEqual(repr(self.door), "<Door admin clients=2>")
+        self.assertEqual(repr(self.port), "<OperatorPort admin clients=2>")
 
     def test_crowd_that_is_served(self) -> None:
         """A client that is served stays before one that is not; one that has logged in stays in any case."""
-        self.patch(doors, "MAX_CLIENTS", 2)
-        self.door.close()
+        self.patch(operator_port, "MAX_CLIENTS", 2)
+        self.port.close()
         self.turn()
         self.setUp()
         clients = [self.connect(self.path) for _ in range(2)]
         self.turn()
-        first, second = self.door.inside
-        vars(first)["standing"] = Standing.SERVED
+        first, second = self.port.clients
+        vars(first)["priority"] = Priority.SERVED
         clients.append(self.connect(self.path))
         self.turn()
-        self.assertEqual(next(iter(self.door.inside)), first)
-        self.assertNotIn(second, self.door.inside)
-        for protocol in self.door.inside:
-            vars(protocol)["standing"] = Standing.LOGGED_IN
-        inside = set(self.door.inside)
+        self.assertEqual(next(iter(self.port.clients)), first)
+        self.assertNotIn(second, self.port.clients)
+        for protocol in self.port.clients:
+            vars(protocol)["priority"] = Priority.LOGGED_IN
+        inside = set(self.port.clients)
         for _ in range(3):
             self.connect(self.path)
             self.turn()
-        self.assertLessEqual(inside, set(self.door.inside))
+        self.assertLessEqual(inside, set(self.port.clients))
 
     def test_flood(self) -> None:
         """Accepting does not wait until those that leave are gone."""
-        self.patch(doors, "MAX_CLIENTS", 2)
-        self.door.close()
+        self.patch(operator_port, "MAX_CLIENTS", 2)
+        self.port.close()
         self.turn()
         self.setUp()
         clients = [self.connect(self.path) for _ in range(20)]
         self.turn()
-        self.assertEqual(self.door.listener.accepted, 20)
-        self.assertEqual(len(self.door.inside), 2)
+        self.assertEqual(self.port.listener.accepted, 20)
+        self.assertEqual(len(self.port.clients), 2)
         self.assertIsNotNone(self.received(clients[-1]))
 
     def test_flood_is_told_once(self) -> None:
         """A crowd does not fill the log: one line says how many left since the last one."""
-        self.patch(doors, "MAX_CLIENTS", 2)
-        self.door.close()
+        self.patch(operator_port, "MAX_CLIENTS", 2)
+        self.port.close()
         self.turn()
         lines: list[str] = []
 
         def observe(event: dict[str, object]) -> None:
-            if event.get("log_namespace") == "portfwd.admin.doors.Door":
+            if event.get("log_namespace") == "portfwd.admin.operator_port.OperatorPort":
                 lines.append(formatEvent(event))
 
         globalLogPublisher.addObserver(observe)
@@ -119,25 +127,29 @@ class DoorTests(TurningTestCase):
             self.connect(self.path)
         self.turn()
         user = f"uid {os.getuid()}"
-        self.assertEqual(lines, [f"admin: 1 client had to leave for others, the last one from {user}"])
-        self.patch(doors, "LOG_INTERVAL", 0.0)
+        self.assertEqual(
+            lines, [f"admin: 1 client disconnected in favour of others, the last one from {user}"]
+        )
+        self.patch(operator_port, "LOG_INTERVAL", 0.0)
         self.connect(self.path)
         self.turn()
-        self.assertEqual(lines[1:], [f"admin: 18 clients had to leave for others, the last one from {user}"])
+        self.assertEqual(
+            lines[1:], [f"admin: 18 clients disconnected in favour of others, the last one from {user}"]
+        )
 
     def test_sessions_do_not_wait(self) -> None:
         """Of a crowd few come in in one turn of the reactor: Twisted's protocols take long to make."""
         clients = [self.connect(self.path) for _ in range(10)]
-        self.door.listener.doRead()
-        self.assertEqual(self.door.listener.accepted, BATCH)
+        self.port.listener.doRead()
+        self.assertEqual(self.port.listener.accepted, BATCH)
         self.turn()
-        self.assertEqual(self.door.listener.accepted, len(clients))
+        self.assertEqual(self.port.listener.accepted, len(clients))
 
     def test_close(self) -> None:
         """Nobody comes in any more; who is inside gets what was said, then the end."""
         client = self.connect(self.path)
         self.turn()
-        closed = self.door.close()
+        closed = self.port.close()
         self.assertNoResult(closed)
         self.turn()
         self.successResultOf(closed)
@@ -150,7 +162,7 @@ class DoorTests(TurningTestCase):
         """Who has something to say yet says it before the end."""
         client = self.connect(self.path)
         self.turn()
-        (greeter,) = self.door.inside
+        (greeter,) = self.port.clients
 
         def finish() -> None:
             assert greeter.transport is not None
@@ -158,23 +170,23 @@ class DoorTests(TurningTestCase):
             greeter.transport.loseConnection()
 
         vars(greeter)["finish"] = finish
-        closed = self.door.close()
+        closed = self.port.close()
         self.turn()
         self.successResultOf(closed)
         self.assertTrue((self.received(client) or b"").endswith(b", farewell"))
 
     def test_close_empty(self) -> None:
         """Without anybody inside it is closed at once."""
-        self.successResultOf(self.door.close())
+        self.successResultOf(self.port.close())
 
     def test_close_stuck(self) -> None:
         """Who does not read is shown out when the time is over."""
         self.connect(self.path)
         self.turn()
-        (greeter,) = self.door.inside
+        (greeter,) = self.port.clients
         assert greeter.transport is not None
         greeter.transport.write(bytes(10_000_000))
-        closed = self.door.close()
+        closed = self.port.close()
         self.turn()
         self.assertNoResult(closed)
         self.turn(CLOSING_TIME)
@@ -188,25 +200,25 @@ class LeastImportantTests(SynchronousTestCase):
     def test_source_with_most(self) -> None:
         """A source with many clients takes no place from one with few, whatever they do."""
 
-        def guest(name: str, standing: Standing) -> Guest:
+        def client(name: str, priority: Priority) -> OperatorClient:
             protocol = Protocol()
-            vars(protocol)["standing"] = standing
-            return Guest(protocol, name)
+            vars(protocol)["priority"] = priority
+            return OperatorClient(protocol, name)
 
-        one = guest("one", Standing.SILENT)
-        served, silent = guest("many", Standing.SERVED), guest("many", Standing.SILENT)
-        inside = guest("many", Standing.LOGGED_IN)
+        one = client("one", Priority.INACTIVE)
+        served, silent = client("many", Priority.SERVED), client("many", Priority.INACTIVE)
+        inside = client("many", Priority.LOGGED_IN)
         self.assertIs(least_important([one, served, silent, inside, served]), silent)
         self.assertIs(least_important([one, inside, inside, inside]), one)
         self.assertIs(least_important([inside]), None)
 
     def test_newcomer(self) -> None:
         """The latest have had no time to ask for anything: an older one that is served leaves before them."""
-        guests = [Guest(Protocol(), "one") for _ in range(8)]
-        for guest in guests[:6]:
-            vars(guest.protocol)["standing"] = Standing.SERVED
-        self.assertIs(least_important(guests), guests[0])
-        alone = [Guest(Protocol(), name) for name in "abc"]
+        clients = [OperatorClient(Protocol(), "one") for _ in range(8)]
+        for client in clients[:6]:
+            vars(client.protocol)["priority"] = Priority.SERVED
+        self.assertIs(least_important(clients), clients[0])
+        alone = [OperatorClient(Protocol(), name) for name in "abc"]
         self.assertIs(least_important(alone), alone[0])
 
 

@@ -15,7 +15,7 @@ from portfwd.admin.answers import rule_row, session_row
 from portfwd.admin.operator import OperatorError
 from portfwd.rules.model import OnRemove
 from portfwd.service.daemon.log_level import LogThreshold
-from portfwd.service.operators.operating import Operating
+from portfwd.service.operators.forwarder_operator import ForwarderOperator
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.service.contexts import rules
 from tests.service.operated import OperatedTestCase
@@ -186,7 +186,7 @@ class SteerTests(OperatedTestCase):
 
     def test_log_level(self) -> None:
         """It is shown, and set."""
-        operating = Operating(
+        operating = ForwarderOperator(
             self.forwarder, self.reactor, threshold=LogThreshold(LogPublisher(lambda event: None))
         )
         self.assertEqual(operating.log_level(None), "debug")
@@ -197,7 +197,7 @@ class SteerTests(OperatedTestCase):
     def test_stop(self) -> None:
         """Whoever runs the program stops it; who embeds it has its own way."""
         stopped: list[bool] = []
-        Operating(self.forwarder, self.reactor, stop=lambda: stopped.append(True)).stop()
+        ForwarderOperator(self.forwarder, self.reactor, stop=lambda: stopped.append(True)).stop()
         self.assertEqual(stopped, [True])
         self.assertEqual(self.assertRaises(OperatorError, self.operating.stop).code, "refused")
 
@@ -220,7 +220,7 @@ class ReloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.waiting: Deferred[Came] = Deferred()
         self.asked: list[bool] = []
-        self.operating = Operating(None, _Clock(), reload=self.reload)  # type: ignore[arg-type]
+        self.operating = ForwarderOperator(None, _Clock(), reload=self.reload)  # type: ignore[arg-type]
 
     def reload(self, dry_run: bool, code: bool) -> Deferred[Came]:
         self.asked.append(dry_run)
@@ -257,7 +257,7 @@ class ReloadTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """Where there is no file, there is nothing to reload."""
-        operating = Operating(None, _Clock())  # type: ignore[arg-type]
+        operating = ForwarderOperator(None, _Clock())  # type: ignore[arg-type]
         asked = Deferred.fromCoroutine(operating.reload(False))
         error = self.failureResultOf(asked, OperatorError).value
         assert isinstance(error, OperatorError)

@@ -1,9 +1,9 @@
-# -*- test-case-name: tests.service.operators.test_operating -*-
+# -*- test-case-name: tests.service.operators.test_forwarder_operator -*-
 """
-The forwarder as operators see it: `portfwd.admin.operator.Operator`, over a `Forwarder`.
+Implements `portfwd.admin.operator.Operator` with a `Forwarder`.
 
-It finds rules and sessions by their names and numbers, and translates what goes wrong into
-words for people. It decides nothing: sessions, rules and the forwarder do what is asked.
+It finds rules and sessions by name and number, translates errors to `OperatorError`, and delegates the work
+to sessions, rules and the forwarder.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _PARTIES: Final = ("client_stream", "upstream_stream")
 
 
 class Result(Protocol):
-    """What came of a reload, as `portfwd.service.run.reload.ReloadResult` has it."""
+    """The result of a reload, such as `portfwd.service.run.reload.ReloadResult`."""
 
     @property
     def applied(self) -> bool:
-        """Whether the new rules are at work."""
+        """Whether the new rules are in use."""
 
     @property
     def failures(self) -> Sequence[str]:
-        """A line for each thing that is wrong."""
+        """One line for each problem."""
 
     def lines(self) -> Iterator[str]:
-        """All of it for people."""
+        """The result as lines of text."""
 
 
-class Operating:
-    """A forwarder in the hands of operators."""
+class ForwarderOperator:
+    """The operations of operators on a forwarder."""
 
     version = __version__
 
@@ -70,10 +70,9 @@ class Operating:
         threshold: LogThreshold | None = None,
     ) -> None:
         """
-        :param reload: reads the rules anew, with a `Result`; is told whether it is a dry run, and whether
-            changed code of filters is wanted. None: there
-            is no file.
-        :param stop: ends the program; None: it is not ours to end.
+        :param reload: reads the rules again and returns a `Result`. Its arguments: whether it is a dry run,
+            and whether to import changed code of filters. None if there is no file.
+        :param stop: ends the program; None for a forwarder inside another program.
         """
         self._forwarder = forwarder
         self._reactor = reactor
@@ -83,11 +82,11 @@ class Operating:
         self._started_at = reactor.seconds()
         self._taps = Taps()
         self.change_log = ChangeLog()
-        #: For ``status``, and for `portfwd shell`: where manholes listen, and their host keys.
+        #: The addresses and host keys of manholes, for ``status`` and ``portfwd shell``.
         self.shells: list[dict[str, str]] = []
 
     def __repr__(self) -> str:
-        return f"<Operating {self._forwarder!r}>"
+        return f"<ForwarderOperator {self._forwarder!r}>"
 
     # Looking
 
@@ -128,18 +127,22 @@ class Operating:
             addresses = () if bound.closed else tuple(bound_labels(bound))
             yield _view(bound.live, state, addresses, older[bound.live.name])
         if not bounds:
-            # It stops: nothing listens any more, and sessions are left.
+            # The forwarder stops: no rule listens any more, but sessions may exist.
             yield from (_view(live, "", (), older[live.name]) for live in self._forwarder.rules[start:])
 
     def _older(self) -> Counter[str]:
-        """Sessions of earlier reloads, by the rule that has replaced theirs, or by its name."""
+        """Number of sessions of retired rules, by the name of the rule that replaced theirs or their own."""
         older = Counter[str]()
         for live in self._forwarder.retired_rules:
             older[(live.heir or live).name] += len(live.sessions)
         return older
 
     def _named(self, rule: str, lives: Sequence[LiveRule]) -> list[LiveRule]:
-        """Those of `lives` that RULE means; never none."""
+        """
+        The rules of `lives` with the name `rule`.
+
+        :raises OperatorError: there is none.
+        """
         found = [live for live in lives if rule in (live.rule.name, live.name)]
         if not found:
             hint = nearest(rule, {live.rule.name for live in lives}, "portfwd rules")
@@ -254,8 +257,8 @@ class Operating:
     async def reload(self, dry_run: bool, code: bool = False) -> dict[str, Any]:
         """See `portfwd.admin.operator.Operator`."""
         if self._reload is None:
-            raise OperatorError("refused", "there is no rules file that could be read again")
-        # Who asked may leave meanwhile, which cancels this; the reload goes on.
+            raise OperatorError("refused", "there is no rules file to read again")
+        # A client that disconnects cancels this coroutine, but not the reload.
         outcome: Deferred[Result] = Deferred()
         self._reload(dry_run, code).chainDeferred(outcome)
         result = await outcome
@@ -267,12 +270,12 @@ class Operating:
     def stop(self) -> None:
         """See `portfwd.admin.operator.Operator`."""
         if self._stop is None:
-            raise OperatorError("refused", "this forwarder is part of another program, which ends it")
+            raise OperatorError("refused", "this forwarder is part of another program, which must stop it")
         self._stop()
 
 
 def _view(live: LiveRule, state: str, listen: tuple[str, ...], older: int) -> RuleView:
-    """A rule; without a `state` it listens nowhere."""
+    """The view of a rule. An empty `state` means that it does not listen."""
     sessions = len(live.sessions) + older
     return RuleView(
         live.name,

@@ -1,11 +1,11 @@
-# -*- test-case-name: tests.admin.test_doors -*-
+# -*- test-case-name: tests.admin.test_operator_port -*-
 """
-Sockets that operators come in by, and the bound on how many come at once.
+Listening sockets for operators, with a bound on the number of clients.
 
-Each client gets a protocol of Twisted's. A bounded number of them are inside, so that many of them does
-not take the descriptors that sessions need. When another one comes, the least important one inside leaves:
-of the source that has most, one that does nothing, the oldest. So neither silent clients nor clients that
-do not read can keep an operator out.
+Each client gets a protocol of Twisted. The number of clients is bounded, so that they do not use the
+descriptors that sessions need. If a further client connects, the least important client is disconnected: the
+oldest inactive one of the source with most clients. So neither inactive clients nor clients that do not read
+can keep an operator out.
 """
 
 from __future__ import annotations
@@ -33,24 +33,25 @@ from portfwd.limits.source_counts import source_of
 from portfwd.listen.listener import Listener
 from portfwd.values import Address, UnixAddress, counted
 
-#: Clients of one socket at a time: a team that all look at ``top``, and their scripts.
+#: Maximum clients of one socket: enough for a team that runs ``top``, and for their scripts.
 MAX_CLIENTS: Final = 32
 
-#: Clients beyond the bound that there may be for a moment: a connection that is ended for another one is gone
-#: in the next turn of the reactor, and accepting does not wait for that.
-LEAVING: Final = 64
+#: Maximum clients above the bound. An evicted connection is closed in the next iteration of the reactor, and
+#: accepting does not wait for that.
+MAX_EVICTED: Final = 64
 
-#: Clients that wait for the next turn of the reactor: those of many that come at once.
+#: Clients that wait to be accepted if many connect at once.
 BACKLOG: Final = 128
 
-#: Clients accepted in one turn of the reactor. Twisted takes half a millisecond to one for each
-#: protocol: sessions must not wait for many of them.
+#: Clients accepted per iteration of the reactor. Twisted needs 0.5 to 1 ms for each protocol, which delays
+#: sessions.
 BATCH: Final = 2
 
-#: Seconds between two log lines that clients left for others: many clients must not fill the log.
+#: Minimum seconds between two log lines about evicted clients, so that they do not fill the log.
 LOG_INTERVAL: Final = 60.0
 
-#: Seconds that a client gets to read the last answer when its door closes: a round trip within this machine.
+#: Maximum seconds for a client to read the last answer when its socket closes: a round trip within this
+#: machine.
 CLOSING_TIME: Final = 1.0
 
 _CREDENTIALS: Final = struct.Struct("iII")
@@ -58,9 +59,9 @@ _CREDENTIALS: Final = struct.Struct("iII")
 
 def peer_name(sock: socket.socket, address: Address | None) -> str:
     """
-    Who a client is, for the log: of a unix socket the kernel knows process and user.
+    The name of a client in the log. For a unix socket it has the user and process that the kernel reports.
 
-    :param address: what it shows for others.
+    :param address: the address of the client, used for other sockets.
     """
     peer = getattr(socket, "SO_PEERCRED", None)
     if sock.family == getattr(socket, "AF_UNIX", None) and peer is not None:
@@ -69,60 +70,64 @@ def peer_name(sock: socket.socket, address: Address | None) -> str:
     return "a local user" if address is None else str(address)
 
 
-class Standing(enum.IntEnum):
-    """What a client is doing, the least important first; a protocol's attribute ``standing``."""
+class Priority(enum.IntEnum):
+    """The importance of a client, the least important first; the attribute ``priority`` of a protocol."""
 
-    #: It asks for nothing, or does not read its answers.
-    SILENT = 0
-    #: It is being served.
+    #: It has no request, or does not read its answers.
+    INACTIVE = 0
+    #: Its request is being served.
     SERVED = 1
-    #: It has proven who it is: it never leaves for another one.
+    #: It has logged in, and is never evicted.
     LOGGED_IN = 2
 
 
 @define
-class Guest:
+class OperatorClient:
     """
     One client.
 
-    :ivar source: where it comes from, as limits count it.
-    :ivar leaves: its connection is being ended for another one.
+    :ivar source: its source, as limits count it.
+    :ivar is_evicted: whether its connection is being closed in favour of another one.
     """
 
     protocol: Any
     source: str
-    leaves: bool = False
+    is_evicted: bool = False
 
     @property
-    def standing(self) -> Standing:
-        """What its protocol says it is doing."""
-        standing: Standing = getattr(self.protocol, "standing", Standing.SILENT)
-        return standing
+    def priority(self) -> Priority:
+        """The priority of its protocol."""
+        priority: Priority = getattr(self.protocol, "priority", Priority.INACTIVE)
+        return priority
 
 
-def least_important(guests: Iterable[Guest]) -> Guest | None:
+def least_important(clients: Iterable[OperatorClient]) -> OperatorClient | None:
     """
-    Who leaves for another one, of `guests` in the order in which they came; None: nobody.
+    The client to evict.
 
-    It is one of the source that has most. The latest ones, which have had no time to ask for anything, stay.
+    It belongs to the source with most clients. The latest quarter is not considered, because these clients
+    had no time to send a request.
+
+    :param clients: in the order of their connections.
+    :returns: None if no client can be evicted.
     """
-    guests = [guest for guest in guests if not guest.leaves and guest.standing is not Standing.LOGGED_IN]
-    counts = Counter(guest.source for guest in guests)
+    clients = [one for one in clients if not one.is_evicted and one.priority is not Priority.LOGGED_IN]
+    counts = Counter(client.source for client in clients)
     most = max(counts.values(), default=0)
     if most > 1:
         largest = next(source for source, count in counts.items() if count == most)
-        guests = [guest for guest in guests if guest.source == largest]
-    oldest = guests[: len(guests) - max(1, len(guests) // 4)] or guests
-    # Of equal ones `min` takes the first.
-    return min(oldest, key=lambda guest: guest.standing, default=None)
+        clients = [client for client in clients if client.source == largest]
+    oldest = clients[: len(clients) - max(1, len(clients) // 4)] or clients
+    # `min` returns the first of equal ones.
+    return min(oldest, key=lambda client: client.priority, default=None)
 
 
-class Door:
+class OperatorPort:
     """
-    One bound socket and those who came in by it.
+    One bound socket and its clients.
 
-    :ivar listener: accepts them.
-    :ivar inside: the connections that are open.
+    :ivar listener: accepts clients.
+    :ivar clients: the open connections.
     """
 
     _log = Logger()
@@ -137,28 +142,28 @@ class Door:
         bind: Callable[[], socket.socket] | None = None,
     ) -> None:
         """
-        :param bind: makes another such socket, for `renew`.
-        :param most: how many are inside at a time; None for `MAX_CLIENTS`.
-        :param sock: bound and non-blocking; the door owns it.
-        :param make: a protocol for a client that is called so. If it has a method ``finish``, that is
-            asked to end the connection when the door closes: something may be to be said before.
+        :param sock: bound and non-blocking; this object owns it.
+        :param make: makes the protocol of a client with this name. If the protocol has a method ``finish``,
+            `close` calls it to end the connection, so that it can send a last answer.
+        :param most: maximum clients; None for `MAX_CLIENTS`.
+        :param bind: binds the socket again, for `renew`.
         """
         self._reactor = reactor
         self._family = sock.family
         self._make = make
-        self.inside: dict[Protocol, Guest] = {}
+        self.clients: dict[Protocol, OperatorClient] = {}
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         most = MAX_CLIENTS if most is None else most
         self._most = most
-        self._budget = DescriptorBudget((most + LEAVING) * PER_SESSION + RESERVE, 0)
+        self._budget = DescriptorBudget((most + MAX_EVICTED) * PER_SESSION + RESERVE, 0)
         self._bind = bind
         self.listener = self._listening(name, sock)
-        self._left_for_others = 0
+        self._evicted = 0
         self._logged_at = -LOG_INTERVAL
 
     def __repr__(self) -> str:
-        return f"<Door {self.listener.name} clients={len(self.inside)}>"
+        return f"<OperatorPort {self.listener.name} clients={len(self.clients)}>"
 
     def _listening(self, name: str, sock: socket.socket) -> Listener:
         return Listener(
@@ -173,15 +178,15 @@ class Door:
         )
 
     def url(self, path: str) -> str:
-        """Where it listens for HTTP: the file of a unix socket, else a URL with `path`."""
+        """The address for HTTP: the file of a unix socket, or a URL with `path`."""
         where = self.listener.address
         return str(where) if isinstance(where, UnixAddress) else f"http://{where}{path}"
 
     def renew(self) -> None:
         """
-        If the file of the socket is gone, bind another one; who is inside stays.
+        If the file of the unix socket was removed, bind the socket again. Clients stay connected.
 
-        :raises OSError, LooseFile: it cannot be had.
+        :raises OSError, LooseFile: it cannot be bound.
         """
         old = self.listener
         if self._bind is None or old.file is None or not old.file.is_gone:
@@ -198,16 +203,16 @@ class Door:
 
     def open(self) -> None:
         """
-        Let them in.
+        Accept clients.
 
-        :raises OSError: somebody else listens there by now.
+        :raises OSError: another process listens at the address.
         """
         self.listener.start()
 
     def close(self) -> Deferred[None]:
-        """Accept no more clients, and close those inside once they have read, within `CLOSING_TIME`."""
+        """Stop accepting. Close connections when they have sent their last bytes, or after `CLOSING_TIME`."""
         self.listener.stop()
-        for protocol in tuple(self.inside):
+        for protocol in tuple(self.clients):
             finish = getattr(protocol, "finish", None)
             if finish is not None:
                 finish()
@@ -216,35 +221,35 @@ class Door:
                 transport.unregisterProducer()
                 transport.loseConnection()
         closed: Deferred[None] = Deferred()
-        if self.inside:
+        if self.clients:
             self._closed = closed
-            self._deadline = self._reactor.callLater(CLOSING_TIME, self._show_out)
+            self._deadline = self._reactor.callLater(CLOSING_TIME, self._abort_clients)
         else:
             closed.callback(None)
         return closed
 
-    def _show_out(self) -> None:
-        for protocol in tuple(self.inside):
+    def _abort_clients(self) -> None:
+        for protocol in tuple(self.clients):
             protocol.transport.abortConnection()  # type: ignore[union-attr]
 
     def _make_room(self, why: str) -> bool:
-        leaver = least_important(self.inside.values())
-        if leaver is None:
+        client = least_important(self.clients.values())
+        if client is None:
             return False
-        self._left_for_others += 1
-        self._tell(leaver.source)
-        leaver.leaves = True
-        leaver.protocol.transport.abortConnection()
+        self._evicted += 1
+        self._log_evicted(client.source)
+        client.is_evicted = True
+        client.protocol.transport.abortConnection()
         return True
 
-    def _tell(self, source: str) -> None:
+    def _log_evicted(self, source: str) -> None:
         now = self._reactor.seconds()
         if now - self._logged_at < LOG_INTERVAL:
             return
         self._logged_at = now
-        count, self._left_for_others = self._left_for_others, 0
+        count, self._evicted = self._evicted, 0
         self._log.info(
-            "{name}: {count} had to leave for others, the last one from {source}",
+            "{name}: {count} disconnected in favour of others, the last one from {source}",
             name=self.listener.name,
             count=counted(count, "client"),
             source=source,
@@ -259,32 +264,34 @@ class Door:
             IReactorSocket(self._reactor).adoptStreamConnection(client.fileno(), self._family, factory)
         finally:
             client.close()
-        # Of a unix socket the user is the source, whatever process it is.
-        self.inside[protocol] = Guest(protocol, source_of(address) or name.partition(" (")[0])
-        if sum(not guest.leaves for guest in self.inside.values()) > self._most:
+        # The source of a client of a unix socket is its user.
+        self.clients[protocol] = OperatorClient(protocol, source_of(address) or name.partition(" (")[0])
+        if sum(not one.is_evicted for one in self.clients.values()) > self._most:
             self._make_room("")
 
     def _left(self, protocol: Protocol) -> None:
-        self.inside.pop(protocol, None)
+        self.clients.pop(protocol, None)
         self._budget.give_back(PER_SESSION)
-        if self._closed is not None and not self.inside:
+        if self._closed is not None and not self.clients:
             closed, self._closed = self._closed, None
             if self._deadline is not None and self._deadline.active():
                 self._deadline.cancel()
             closed.callback(None)
 
 
-def renew_all(doors: Iterable[Door]) -> Iterator[str]:
-    """Renew each of `doors` that needs it; a line for each that cannot be had."""
-    for door in doors:
+def renew_all(ports: Iterable[OperatorPort]) -> Iterator[str]:
+    """Call `renew` of all `ports`; yield one line for each that cannot be bound."""
+    for port in ports:
         try:
-            door.renew()
+            port.renew()
         except (OSError, LooseFile) as problem:
-            yield f"{door.listener.name}: its file is gone, and no other can be made: {reason_of(problem)}"
+            yield (
+                f"{port.listener.name}: its file was removed and cannot be made again: {reason_of(problem)}"
+            )
 
 
 class _OneClient(ServerFactory):
-    """Gives one connection its protocol, and says when it is lost."""
+    """Returns the protocol of one connection, and calls `left` when the connection is lost."""
 
     noisy = False
 
@@ -299,5 +306,5 @@ class _OneClient(ServerFactory):
         vars(protocol)["connectionLost"] = connection_lost
 
     def buildProtocol(self, address: object) -> Protocol:
-        """The protocol."""
+        """See `IProtocolFactory`."""
         return self._protocol
