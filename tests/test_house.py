@@ -47,9 +47,7 @@ KNOWN_WORDS = {"portfwd/cli/playing.py": {"patience"}, "portfwd/cli/replay.py": 
 #: Beyond it a file mostly answers more than one question.
 MAX_LINES = 500
 #: Modules that are longer, each with the reason why it is one file all the same.
-LONGER: dict[str, str] = {
-    "portfwd/testing/peers.py": "a step, its thread and the report of how far it got share one state",
-}
+LONGER: dict[str, str] = {}
 
 #: Questions for a class in the packages that move bytes; a method of the object asked is better.
 MAX_CLASS_QUESTIONS = 19
