@@ -231,6 +231,16 @@ def _sessions_text(rows: list[dict[str, Any]]) -> str:
     )
 
 
+#: Who let the client in, or refused it, by the number of the step (`portfwd.rules.access.Decision`).
+ACCESS_STEPS: Final = (
+    "allowed",
+    "refused: no global 'allow' matches",
+    "refused: a global 'deny' matches",
+    "refused: no 'allow' of the rule matches",
+    "refused: a 'deny' of the rule matches",
+)
+
+
 def run_session(arguments: argparse.Namespace) -> int:
     """Say all of one session."""
     return ask_and_print(arguments, "session", (arguments.id,), text=_session_text)
@@ -242,6 +252,8 @@ def _session_text(result: dict[str, Any]) -> str:
     told = row.pop("tcp_info", {})
     row |= {f"tcp_{side}": info for side, info in told.items() if info is not None}
     for key, value in row.items():
+        if key == "access_step":
+            key, value = "access", ACCESS_STEPS[value]
         if isinstance(value, dict):
             value = "  ".join(f"{name} {'-' if one is None else one}" for name, one in value.items())
         lines.append(f"{key.replace('_', ' '):16} {'-' if value in (None, '') else printable(str(value))}")

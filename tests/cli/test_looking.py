@@ -168,7 +168,7 @@ class SessionTests(ControlTestCase):
         self.assertEqual(code, 0)
         self.assertNotIn("tcp", out)
         self.assertIn("id               7\n", out)
-        self.assertIn("access step      0\n", out)
+        self.assertIn("access           allowed\n", out)
         self.assertIn("reason           -\n", out)
         self.assertIn("to upstream      bytes 100  ", out)
         self.assertIn("client stream    <x\\x1b>\n", out)
