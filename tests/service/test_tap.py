@@ -21,10 +21,12 @@ from portfwd import __version__
 from portfwd.errors import RulesError, StartError
 from portfwd.service import tap
 from portfwd.service.build.bind_failures import WAYS_OUT
+from portfwd.service.daemon.daemon import Announcing, Daemon
 from portfwd.service.daemon.notify import STOP_MARGIN
+from portfwd.service.daemon.pid_file import PidFile
 from portfwd.service.run.forwarder import DRAIN, Forwarder
 from portfwd.service.run.rereading import Confinement, Rereading
-from portfwd.service.tap import BAD_RULES, Announcing, Daemon, ForwarderOptions, PidFile, read_rules
+from portfwd.service.tap import BAD_RULES, ForwarderOptions, read_rules
 from tests.events import EventsOf
 from tests.places import short_directory
 from tests.service.contexts import a_used_port
