@@ -35,8 +35,7 @@ class Closing:
     Closes one stream. The session calls `over` when the stream is lost.
 
     :ivar mode: the current mode.
-    :ivar dropped: number of bytes that the peer had not acknowledged when the stream was reset after
-        ``linger``.
+    :ivar dropped: number of bytes that the peer had not acknowledged when the stream was reset.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class Closing:
             if event is Event.SPOKE and self.mode is Mode.DELIVER and stream.undelivered() == 0:
                 self.tell(Event.LOOKED)
         elif action is Action.RESET:
-            if event is Event.STALLED:
+            if event is not Event.LOOKED:  # everything was acknowledged then
                 self._note_dropped()
             self._was_reset = True
             stream.abort()

@@ -33,7 +33,7 @@ from portfwd.relay.half import Half
 from portfwd.relay.reasons import reason_of
 from portfwd.relay.rule import RelayRule
 from portfwd.relay.states import State, follow
-from portfwd.streams.stream import Paced, Stream, Watched
+from portfwd.streams.stream import Loss, Paced, Stream, Watched
 from portfwd.values import (
     TO_CLIENT,
     TO_UPSTREAM,
@@ -56,6 +56,8 @@ class FilteredSession(AwaitingSession):
     """
 
     _log = Logger()
+    # How the client was lost during the dial, if its bytes are still to be delivered.
+    _early_loss: tuple[Loss, str] | None = None
 
     def __init__(self, number: int, rule: RelayRule, client: Stream, closed: Callable[[], None]) -> None:
         """As `Session`."""
@@ -131,8 +133,18 @@ class FilteredSession(AwaitingSession):
         if self.state is State.RELAYING:
             introduced = self._reached is not None and self._reached.tls is not None
             self._ask(chain.connected, self._address, introduced)
+        if self._early_loss is not None and self.state is State.RELAYING:
+            self._lost(self._client, *self._early_loss)
         if self.state is State.RELAYING and TO_CLIENT not in self._stopped and not self._busy:
             watched.go_on()
+
+    def _lost_early(self, half: Half, how: Loss, detail: str) -> None:
+        """Dial on if the client has sent bytes: the chain keeps them."""
+        if half.stream is None or self.chain is None or not self._is_to_be_delivered(half.stream):
+            super()._lost_early(half, how, detail)
+            return
+        self._ended_first = Side.CLIENT
+        self._early_loss = how, detail
 
     @contained
     def dial_failed(self, problem: DialError, address: Address | None) -> None:
@@ -300,12 +312,13 @@ class FilteredSession(AwaitingSession):
 
     def _hold_all(self) -> None:
         for half in (self._client, self._upstream):
-            if half.stream is not None:
+            if half.stream is not None and not half.lost:
                 cast(Watched, half.stream).hold()
 
     def _read_again(self, direction: Direction) -> None:
-        stream = self._source(direction).stream
-        if stream is not None and direction not in self._stopped and not self._busy:
+        half = self._source(direction)
+        stream = half.stream
+        if stream is not None and not half.lost and direction not in self._stopped and not self._busy:
             cast(Watched, stream).go_on()
 
     def _done_by(self, effect: effects.Effect) -> None:

@@ -143,11 +143,15 @@ class Session(AdmittedSession):
         if rule.options.tcp_info:
             client.keep_tcp_info()
             stream.keep_tcp_info()
-        client.join(stream)
+        if self._client.hold is not _LOST:
+            client.join(stream)
         stream.join(client)
+        if upstream.flow.broken:  # the client was reset during the dial
+            stream.discard()
         if rule.options.idle is not None:
             self._watch_silence()
-        client.start()
+        if self._client.hold is not _LOST:
+            client.start()
         if self.state is _RELAYING:
             stream.start()
 
@@ -214,6 +218,10 @@ class Session(AdmittedSession):
             self._perform(half, self._other(half), Event.REFUSED)
         elif self.state in (_CLOSING, _CLOSED):
             self._tell_closing(half, Event.REFUSED)
+        elif self._is_to_be_delivered(stream):
+            self._ended_first = _CLIENT
+            self._detail = detail
+            self._perform(half, self._other(half), Event.REFUSED)
         else:
             self._client_gone_early(detail)
 
@@ -256,7 +264,7 @@ class Session(AdmittedSession):
             if how is Loss.EXHAUSTED:
                 self._finish(CloseReason.RESOURCES)
             else:
-                self._client_gone_early(detail)
+                self._lost_early(half, how, detail)
         elif how is Loss.EXHAUSTED:
             self._perform(half, self._other(half), Event.EXHAUSTED)
         else:
@@ -267,12 +275,24 @@ class Session(AdmittedSession):
             else:
                 self._perform(half, self._other(half), Event.RESET)
 
+    def _lost_early(self, half: Half, how: Loss, detail: str) -> None:
+        """The client is lost before the upstream is connected. Nothing that it sent was read."""
+        self._client_gone_early(detail)
+
     def _closed_in_order(self, half: Half) -> None:
         """A transport without half-close ended, which ends both directions."""
         other = self._other(half)
         if not (half.flow.broken or other.flow.broken):
             self._detail = ""
         self._perform(half, other, Event.CLOSED)
+
+    def _is_to_be_delivered(self, client: Stream) -> bool:
+        """
+        Whether the dial continues although the client was reset.
+
+        As on a direct connection, the upstream gets the bytes that were sent before a reset.
+        """
+        return self.state in (_ACCEPTED, _DIALING) and (client.first_at is not None or client.has_unread())
 
     def _client_gone_early(self, detail: str) -> None:
         self._detail = detail
@@ -353,7 +373,11 @@ class Session(AdmittedSession):
             self._finish(reason)
         elif self.state is _CLOSING:
             for half in (self._client, self._upstream):
-                if half.stream is not None and half.hold is not _LOST:
+                if half.stream is None or half.hold is _LOST:
+                    continue
+                if half.closing is not None:
+                    half.closing.tell(Event.STALLED)
+                else:
                     half.stream.abort()
 
     def _finish(self, reason: CloseReason, *, client: Mode = Mode.RESET, upstream: Mode = Mode.RESET) -> None:

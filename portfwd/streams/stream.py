@@ -129,6 +129,9 @@ class Stream(Protocol):
     def has_input(self) -> bool:
         """Whether bytes of the peer are waiting for `start`; False if unknown."""
 
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer are in the kernel's receive queue; False if unknown."""
+
     def start(self) -> None:
         """Start to read."""
 

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 
+import trustme
 from twisted.trial import unittest
 
+from portfwd.kernel.sockets import reset_on_close
 from portfwd.testing.peers import Dialer, ScriptedListener, converse
 from portfwd.values import InetAddress
 from tests.integration.case import ForwarderCase
-from tests.integration.forwarder import Forwarder
+from tests.integration.forwarder import TIMEOUT, Forwarder
+from tests.integration.tls_client import TLSConversation
+from tests.service.pems import write_pair
+
+
+def read_to_reset(listener: ScriptedListener) -> int:
+    """Accept a connection and read until it is reset: the number of bytes."""
+    accepted = listener.accept(TIMEOUT)
+    assert accepted is not None
+    with accepted:
+        accepted.settimeout(TIMEOUT)
+        count = 0
+        try:
+            while data := accepted.recv(65536):
+                count += len(data)
+        except ConnectionResetError:
+            return count
+    raise AssertionError(f"an end after {count} bytes")
+
 
 ECHO = (["send 1000", "end", "expect 10", "expect end"], ["expect 1000", "expect end", "send 10", "end"])
 
@@ -124,33 +145,82 @@ class DialTests(ForwarderCase):
         converse(Dialer(forwarder.address("case"), *ECHO[0]), upstream)
         self.assertEqual(upstream.remote and str(upstream.remote).rpartition(":")[0], "127.0.0.2")
 
-    def test_client_that_resets_before_the_upstream_answers(self) -> None:
-        """The dial is given up; nothing of it stays."""
+    def test_client_that_resets_without_a_byte(self) -> None:
+        """The dial is given up before the upstream answers; nothing of it stays."""
         forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {self.black_hole()} connect-timeout=10s\n")
         descriptors = forwarder.open_descriptors()
-        converse(Dialer(forwarder.address("case"), "send 10", "reset"))
+        converse(Dialer(forwarder.address("case"), "reset"))
         (line,) = forwarder.access_lines(1)
         self.assertEqual(line.reason, "CC")
         self.assert_settled(forwarder, descriptors)
 
+    def test_client_that_resets_before_a_dial_that_fails(self) -> None:
+        """Its bytes are kept for as long as a target may take them; the line says why none did."""
+        forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {self.black_hole()} connect-timeout=1s\n")
+        descriptors = forwarder.open_descriptors()
+        converse(Dialer(forwarder.address("case"), "send 10", "reset"))
+        (line,) = forwarder.access_lines(1)
+        self.assertEqual(line.reason, "sC")
+        self.assert_settled(forwarder, descriptors)
+
     def test_client_that_resets_at_once(self) -> None:
-        """If the upstream was reached at all, it sees a reset: an end would make nothing look like all."""
+        """The upstream gets the bytes before the reset, as on a direct connection, and then a reset."""
         upstream = self.listener()
         forwarder = self.forwarder(f"case: 127.0.0.1:0 -> {upstream.address}\n")
-        converse(Dialer(forwarder.address("case"), "send 32KiB", "reset"))
-        (line,) = forwarder.access_lines(1)
-        self.assertIn(line.reason, ("CC", "CD"))
-        reached = upstream.accept(0.5)
-        if reached is not None:
-            with reached:
-                reached.settimeout(5)
-                got = b""
-                try:
-                    while data := reached.recv(65536):
-                        got += data
-                except ConnectionResetError:
-                    return
-                self.fail(f"FIN after {len(got)} bytes")
+        for _ in range(20):
+            converse(Dialer(forwarder.address("case"), "send 32KiB", "reset"))
+            self.assertEqual(read_to_reset(upstream), 32768)
+        self.assertEqual({line.reason for line in forwarder.access_lines(20)}, {"CD"})
+
+    def test_bytes_before_a_reset_during_the_dial(self) -> None:
+        """The upstream answers only after each client was reset: on every relay, with TLS and filters."""
+        listener = self.listener(backlog=0)
+        fillers = listener.fill_queue()
+        authority = trustme.CA()
+        cert, key = write_pair(self.directory, "a", authority.issue_cert("localhost"))
+        passing = "\n    filter python:tests.filters.passing."
+        rules = [
+            f"{relay}: {{}} -> {listener.address} relay={relay}"
+            for relay in ("auto", "copy", "splice", "pair")
+        ]
+        rules = [rule.format("127.0.0.1:0") for rule in rules] + [
+            f"paced: 127.0.0.1:0 -> {listener.address} bandwidth=100MiB",
+            f"tls: tls:127.0.0.1:0 cert={cert} key={key} -> {listener.address}",
+            f"shown: 127.0.0.1:0 -> {listener.address}{passing}PassThrough",
+            f"done: 127.0.0.1:0 -> {listener.address}{passing}DoneAtOnce",
+            f"shown-pair: 127.0.0.1:0 -> {listener.address} relay=pair{passing}PassThrough",
+            f"shown-tls: tls:127.0.0.1:0 cert={cert} key={key} -> {listener.address}{passing}PassThrough",
+        ]
+        forwarder = self.forwarder("\n".join(rules) + "\n")
+        sent = {}
+        for number, rule in enumerate(rules):
+            name = rule.partition(":")[0]
+            sent[name] = 20_000 + number
+            address = forwarder.address(name)
+            assert isinstance(address, InetAddress)
+            client = socket.create_connection((address.host, address.port))
+            with client:
+                if "tls" in name:
+                    context = ssl.create_default_context()
+                    authority.configure_trust(context)
+                    conversation = TLSConversation(client, context, "localhost")
+                    conversation.shake()
+                    conversation.step()  # tickets: the other side has completed the handshake
+                    conversation.say(bytes(sent[name]))
+                else:
+                    client.sendall(bytes(sent[name]))
+                reset_on_close(client)
+        listener.listen()  # now there is room for all
+        for filler in fillers:
+            accepted = listener.accept(TIMEOUT)
+            filler.close()
+            if accepted is not None:
+                accepted.close()
+        got = sorted(read_to_reset(listener) for _ in rules)
+        self.assertEqual(got, sorted(sent.values()))
+        lines = forwarder.access_lines(len(rules))
+        self.assertEqual({line.raw["rule"]: line.reason for line in lines}, dict.fromkeys(sent, "CD"))
+        self.assertEqual({line.raw["rule"]: line.to_upstream for line in lines}, sent)
 
     def test_families_cross(self) -> None:
         """An IPv6 listener leads to an IPv4 target and back to front."""

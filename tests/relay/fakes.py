@@ -154,6 +154,9 @@ class FakeStream:
     def has_input(self) -> bool:
         return self.has_spoken
 
+    def has_unread(self) -> bool:
+        return self.has_spoken and not self.is_lost
+
     def keep_tcp_info(self) -> None:
         self.keeps_tcp_info = True
 

@@ -213,6 +213,12 @@ class ClosingTests(SynchronousTestCase):
         self.wait(1.2)
         self.assertEqual(closing.dropped, 7)
 
+    def test_what_a_reset_dropped(self) -> None:
+        """So is what is for the peer when it is reset at once."""
+        self.stream.unsent = 8
+        closing = self.closing(Mode.RESET)
+        self.assertEqual(closing.dropped, 8)
+
     def test_discard_finds_the_loss(self) -> None:
         """A stream that is lost while it is asked to discard leaves no timer."""
         self.stream.unsent = 10

@@ -665,7 +665,8 @@ class SourceTests(FilteredCase):
         self.come(Announce(self.TWO), Route(None))
         self.refused(self.come(Announce(self.ONE), Route(None)), "max-conns-per-source=1")
         self.assertEqual(len(self.dials), 2)
-        first.resets()
+        self.dials[0].fails(ConnectRefused("refused"))
+        self.assertTrue(first.is_lost)
         self.come(Announce(self.ONE), Route(None))
         self.assertEqual(len(self.dials), 3)
 
@@ -1135,11 +1136,28 @@ class EndTests(FilteredCase):
             self.assertClosed(CloseReason.CLIENT_GONE_EARLY, Side.CLIENT)
 
     def test_gone_while_dialling(self) -> None:
-        """So was one that resets while its upstream is dialled."""
+        """So was one that resets while its upstream is dialled, without a byte."""
         self.accept(Scripted())
         self.client.resets()
         self.assertTrue(self.dials[0].cancelled)
         self.assertClosed(CloseReason.CLIENT_GONE_EARLY, Side.CLIENT)
+
+    def test_bytes_before_a_reset_while_dialling(self) -> None:
+        """What it had sent is delivered before the reset, however its loss is reported."""
+        for how, reason in (
+            (lambda: self.client.resets(), CloseReason.CLIENT_RESET),
+            (lambda: self.client.loses(Loss.ORDERLY), CloseReason.NORMAL),
+        ):
+            self.setUp()
+            self.accept(Scripted(received=lambda _, data: data))
+            self.client.says(b"all of it")
+            how()
+            self.assertEqual(self.lines.reasons, [])
+            self.connect()
+            self.assertEqual(self.upstream.written, b"all of it")
+            if reason is CloseReason.NORMAL:
+                self.upstream.ends()
+            self.assertClosed(reason, Side.CLIENT)
 
     def test_reset_while_held(self) -> None:
         """A side that resets is passed on as a reset; what filters hold of it has no end to stand before."""

@@ -736,6 +736,31 @@ class DialTests(SessionCase):
         self.assertEqual(self.client.calls, ["own", "abort"])
         self.assertClosed(CloseReason.CLIENT_GONE_EARLY, Side.CLIENT)
 
+    def test_bytes_before_a_reset(self) -> None:
+        """
+        Unread bytes of a client that died are delivered to the upstream, which is reset then.
+
+        What the upstream sends meanwhile is dropped.
+        """
+        self.dialling()
+        self.client.has_spoken = True
+        self.client.refuses()
+        self.assertEqual((self.dials[0].cancelled, self.lines.reasons), (False, []))
+        upstream = FakeStream(self.clock, UPSTREAM)
+        self.dials[0].succeeds(upstream)
+        self.assertEqual(upstream.calls[:3], ["own", "join", "discard"])
+        self.client.resets()
+        self.assertEqual(upstream.calls[-1], "abort")
+        self.assertClosed(CloseReason.CLIENT_RESET, Side.CLIENT)
+
+    def test_bytes_before_a_reset_and_a_dial_that_fails(self) -> None:
+        """The reason is that of the dial: it says why the bytes reached nobody."""
+        self.dialling()
+        self.client.has_spoken = True
+        self.client.refuses()
+        self.dials[0].fails(ConnectRefused("refused"))
+        self.assertClosed(CloseReason.CONNECT_REFUSED, Side.CLIENT)
+
     def test_client_closed(self) -> None:
         """A client whose transport knows no half-close is gone with its close."""
         self.dialling()
@@ -902,6 +927,7 @@ class CutTests(SessionCase):
         self.assertAsked(self.client, "abort")
         self.assertAsked(self.upstream, "abort")
         self.assertClosed(CloseReason.KILLED)
+        self.assertEqual(self.lines.last.detail, "100 bytes for the client were not acknowledged")
 
     def test_kill_while_dialling(self) -> None:
         """The dial is cancelled; the drain deadline's reason is ``TD``."""
@@ -949,6 +975,8 @@ class CutTests(SessionCase):
         session.kill(CloseReason.DRAIN)
         self.assertAsked(self.client, "discard", "abort")
         self.assertClosed(CloseReason.UPSTREAM_RESET, Side.UPSTREAM)
+        detail = "connection reset; 100 bytes for the client were not acknowledged"
+        self.assertEqual(self.lines.last.detail, detail)
 
     def test_kill_when_closed(self) -> None:
         """Nothing happens."""

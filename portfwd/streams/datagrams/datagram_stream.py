@@ -212,6 +212,10 @@ class DatagramStream:
         """False: it cannot tell."""
         return False
 
+    def has_unread(self) -> bool:
+        """False: datagrams have no reset after which it matters."""
+        return False
+
     def keep_tcp_info(self) -> None:
         """There is none."""
 

@@ -418,7 +418,11 @@ class SocketStream(ViewedStream):
     def has_input(self) -> bool:
         """Whether bytes are waiting to be read, before `start`."""
         # Bytes that may have to wait for a grant do not count.
-        return not (self.lost or self._joiner.paced) and waiting_bytes(self.socket) > 0
+        return not self._joiner.paced and self.has_unread()
+
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer are in the kernel's receive queue."""
+        return not self.lost and waiting_bytes(self.socket) > 0
 
     def last_moved(self) -> float:
         """Time of the last moved bytes; now if the flow from here waits for a grant."""

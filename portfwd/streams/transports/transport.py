@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.kernel.socket_options import keep_urgent
+from portfwd.kernel.sockets import waiting_bytes
 from portfwd.streams.allowance import Allowance
 from portfwd.streams.loss_text import error_text, loss_text
 from portfwd.streams.rate_limiters import RateLimiters
@@ -393,6 +394,10 @@ class TransportStream(AskedBelow, ViewedStream, Protocol):
     def has_input(self) -> bool:
         """False: it cannot tell."""
         return False
+
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer, or of a layer below, are in the kernel's receive queue."""
+        return not self.lost and self._plain is not None and waiting_bytes(self._plain.socket) > 0
 
     def tap(self, saw: Callable[[bytes], None] | None) -> None:
         """Show a copy of all bytes that are read; None to stop."""
