@@ -99,6 +99,14 @@ async def watch_top(
             largest.offer(_key(sort, summary, pace), summary.id, (session, summary, pace))
 
         await caller.each(caller.operator.sessions(rule), visit)
+        rows: list[dict[str, Any]] = []
+
+        def describe(
+            one: tuple[LiveSession, SessionSummary, SessionRate], rows: list[dict[str, Any]] = rows
+        ) -> None:
+            rows.append(_top_row(*one))
+
+        await caller.each(largest.taken(), describe)
         told = caller.tell(
             {
                 "sessions": largest.offered,
@@ -106,7 +114,7 @@ async def watch_top(
                 "to_client_rate": round(sums[1], 1),
                 "sort": sort,
                 "start": start,
-                "rows": [_top_row(*one) for one in largest.taken()],
+                "rows": rows,
                 "status": caller.operator.status(),
             }
         )

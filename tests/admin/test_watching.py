@@ -6,13 +6,33 @@ import base64
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin import watching
 from portfwd.admin.picking import Wanted
+from portfwd.admin.turns import SLICE
 from portfwd.relay.states import State
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, FlowSummary
-from tests.admin.fakes import Client, FakeOperator, FakeSession
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, FlowSummary, SessionSummary
+from tests.admin.fakes import Client, FakeOperator, FakeSession, one_turn
+
+
+class SlowSession(FakeSession):
+    """A session of which each look takes a slice."""
+
+    def __init__(self, number: int, clock: Clock) -> None:
+        super().__init__(number)
+        self.clock = clock
+
+    def tcp_info(self) -> tuple[bytes, bytes]:
+        """See `LiveSession`."""
+        self.clock.rightNow += SLICE
+        return super().tcp_info()
+
+    def summary(self) -> SessionSummary:
+        """See `LiveSession`."""
+        self.clock.rightNow += SLICE
+        return super().summary()
 
 
 class TopTests(SynchronousTestCase):
@@ -83,6 +103,21 @@ class TopTests(SynchronousTestCase):
             self.successResultOf(self.watch(sort, count=1, limit=1))
             expected = 1 if sort == "id" else 2
             self.assertEqual([row["id"] for row in self.client.events[0]["rows"]], [expected], sort)
+
+    def test_turns(self) -> None:
+        """Each session and each row is a step: traffic waits for the time of a slice and of one step."""
+        operator = FakeOperator()
+        client = Client(operator)
+        clock = client.clock
+        operator.open = [SlowSession(number, clock) for number in range(100)]
+        Deferred.fromCoroutine(watching.watch_top(client.caller, 1.0, "rate", 50, None, Wanted(), 1))
+        longest = 0.0
+        while clock.getDelayedCalls():
+            begun = clock.seconds()
+            one_turn(clock)
+            longest = max(longest, clock.seconds() - begun)
+        self.assertEqual(len(client.events[0]["rows"]), 50)
+        self.assertLess(longest, 2.5 * SLICE)
 
     def test_unwanted(self) -> None:
         """Sessions that do not fit, or were closed meanwhile, are not counted."""
