@@ -21,35 +21,22 @@ from twisted.logger import Logger
 from portfwd.kernel.datagrams import RECEIVE_BUFFER, Ancillary
 from portfwd.kernel.failures import log_failure, log_warning
 from portfwd.kernel.reactor import Reactor
-from portfwd.kernel.turn_clock import AT_ONCE
 from portfwd.limits.descriptors import Descriptors
 from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.held_datagrams import HeldDatagram, HeldDatagrams
+from portfwd.listen.last_associations import LastAssociations
+from portfwd.listen.refused_clients import NOT_SERVED, RefusedClients
 from portfwd.listen.unix_files import SocketFile
 from portfwd.relay.associations import Associations
 from portfwd.relay.first_datagram import FirstDatagram
 from portfwd.relay.live import LiveRule
 from portfwd.relay.states import State
 from portfwd.rules.steps import Steps
-from portfwd.values import REFUSALS, Address, CloseReason, InetAddress
+from portfwd.values import Address, CloseReason, InetAddress
 
 #: Descriptors of an association: that of its upstream. Its client shares the listening socket. If
 #: associations share connections to upstreams, these take descriptors and the associations do not.
 PER_ASSOCIATION: Final = 1
-
-#: Seconds before a client that was refused, or whose upstream could not be reached, gets another association.
-#: Without this limit, a flood of datagrams would cause a log line for each.
-REFUSED_FOR: Final = 1.0
-
-#: Most remembered refused clients.
-MOST_REFUSED: Final = 1024
-
-#: Seconds of silence after which an association of a stopped listener ends. A recursive DNS resolver answers
-#: sooner.
-LAST_SILENCE: Final = 2.0
-
-#: Seconds between the checks for silence.
-LAST_LOOK: Final = 0.25
 
 #: Seconds between two log lines about the same problem.
 LOG_INTERVAL: Final = 10.0
@@ -60,14 +47,6 @@ HELD_BATCH: Final = 64
 #: Held datagrams that are served at once when the listener is stopped. They delay other sessions by some
 #: hundredths of a second at most.
 LAST_HELD: Final = 1024
-
-_NOT_SERVED: Final = REFUSALS | {
-    CloseReason.CONNECT_REFUSED,
-    CloseReason.CONNECT_TIMEOUT,
-    CloseReason.NAME_NOT_RESOLVED,
-    CloseReason.TLS_FAILED,
-    CloseReason.RESOURCES,
-}
 
 
 class DatagramClients:
@@ -93,15 +72,15 @@ class DatagramClients:
         self._state = "bound"
         self._held = False
         self._logged_at = -LOG_INTERVAL
-        self._look: IDelayedCall | None = None
         self._reserved: LiveRule | None = None
         self._heir: DatagramClients | None = None
         self._elders: dict[tuple[Address | None, Address | None], DatagramClient] = {}
         self.retired: Callable[[], None] | None = None
-        self._refused: dict[Hashable, float] = {}
+        self._refused = RefusedClients(reactor)
         self._waiting: HeldDatagrams[DatagramClients] = HeldDatagrams()
         self._serving: IDelayedCall | None = None
         self.table: Associations[DatagramClient] = Associations(live.options.max_assocs)
+        self._last = LastAssociations(self.table, reactor)
         self.accepted = self.waits = self.refused = self.unsent = self.too_long = self._banked = 0
 
     def __repr__(self) -> str:
@@ -197,9 +176,7 @@ class DatagramClients:
         """Accept datagrams."""
         live, self._reserved = self._reserved, None
         if live is not None:
-            if self._look is not None:
-                self._look.cancel()
-                self._look = None
+            self._last.cancel()
             self._heir = None
             self.serve(live)
             try:
@@ -275,8 +252,8 @@ class DatagramClients:
                 return
             if self.retired is not None:
                 self.retired()
-        if not stays and self._look is None:
-            self._look = self._reactor.callLater(LAST_LOOK, self._end_silent)
+        if not stays:
+            self._last.begin()
 
     # Waiting clients
 
@@ -365,22 +342,8 @@ class DatagramClients:
         one.hand_over(lambda: self.table.forget(key, one))
         return one
 
-    def _end_silent(self) -> None:
-        """End silent associations, at most `AT_ONCE` in one turn."""
-        self._look = None
-        silent = [
-            one for one in self.table if one.session is None or one.session.silent_for() >= LAST_SILENCE
-        ]
-        for one in silent[:AT_ONCE]:
-            one.end(CloseReason.DRAIN)
-        if len(self.table):
-            wait = LAST_LOOK if len(silent) <= AT_ONCE else 0
-            self._look = self._reactor.callLater(wait, self._end_silent)
-
     def _stopped(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._last.cancel()
         self._close()
         self._state = "stopped"
         self.retired = None  # it may know this listener, which is to be freed without the garbage collector
@@ -422,7 +385,7 @@ class DatagramClients:
         first: FirstDatagram | None = None,
     ) -> DatagramClient | None:
         """Make a new client, if it may have an association."""
-        if self._refused and self._is_refused(key):
+        if key in self._refused:
             self.refused += 1
             return None
         address = self._address_of(sockaddr)
@@ -440,8 +403,8 @@ class DatagramClients:
         give_back = partial(self._budget.give_back, count)
         one.session = session = live.arrive(one, give_back)
         if session.state is State.CLOSED:
-            if session.reason in _NOT_SERVED:
-                self._refuse(key)
+            if session.reason in NOT_SERVED:
+                self._refused.add(key)
             return None
         return one
 
@@ -451,20 +414,6 @@ class DatagramClients:
         self.waits += 1
         self._complain("{name}: no descriptors for more associations ({budget!r}); the oldest go")
         return self.table.evict_oldest() and self._budget.take(PER_ASSOCIATION)
-
-    def _refuse(self, key: Hashable) -> None:
-        if len(self._refused) >= MOST_REFUSED:
-            del self._refused[next(iter(self._refused))]
-        self._refused[key] = self._reactor.seconds() + REFUSED_FOR
-
-    def _is_refused(self, key: Hashable) -> bool:
-        until = self._refused.get(key)
-        if until is None:
-            return False
-        if until > self._reactor.seconds():
-            return True
-        del self._refused[key]
-        return False
 
     def _address_of(self, sockaddr: SocketAddress) -> Address | None:
         """Convert the address of a client."""
@@ -477,8 +426,8 @@ class DatagramClients:
     def left(self, who: DatagramClient, reason: CloseReason | None) -> None:
         """An association has ended."""
         self.table.forget(who.key, who)
-        if reason in _NOT_SERVED:
-            self._refuse(who.key)
+        if reason in NOT_SERVED:
+            self._refused.add(who.key)
         elif reason is CloseReason.UPSTREAM_RESET and who.first is not None:
             first = who.first.refused(self._reactor.seconds(), len(self._live.destinations))
             if first is not None:

@@ -19,11 +19,12 @@ from portfwd.errors import StartError
 from portfwd.kernel.datagrams import LARGEST_UNIX
 from portfwd.limits.descriptors import DescriptorBudget, Share
 from portfwd.listen import datagram_clients as reception
-from portfwd.listen import datagram_listener
+from portfwd.listen import datagram_listener, refused_clients
 from portfwd.listen.datagram_client import DatagramClient
-from portfwd.listen.datagram_clients import LAST_SILENCE, REFUSED_FOR
 from portfwd.listen.datagram_listener import BATCH, NEW_AT_ONCE, DatagramListener
 from portfwd.listen.held_datagrams import OVERHEAD, HeldDatagram
+from portfwd.listen.last_associations import LAST_SILENCE
+from portfwd.listen.refused_clients import REFUSED_FOR
 from portfwd.rules import parse
 from portfwd.service.run.reload import ReloadResult
 from portfwd.values import CloseReason, InetAddress, SessionSummary, Side
@@ -521,7 +522,7 @@ class BoundTests(PostCase):
 
     def test_access_list(self) -> None:
         """Who is denied gets no association, and one line a second at most; few of them are remembered."""
-        self.patch(reception, "MOST_REFUSED", 1)
+        self.patch(refused_clients, "MOST_REFUSED", 1)
         self.forward("r: 127.0.0.1:0/udp -> 127.0.0.1:UP/udp\n  deny 127.0.0.1")
         clients = self.datagrams(), self.datagrams()
         for _ in range(2):
