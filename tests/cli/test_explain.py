@@ -20,7 +20,7 @@ class ExplainTests(CommandTestCase):
                 0,
                 "10.1.0.1 to :8080\n"
                 f"  rule     web, listens on :8080 ({path}:2)\n"
-                f"  access   refused in step 4 by 'deny 10.1.0.1' ({path}:4)\n",
+                f"  access   refused by 'deny 10.1.0.1' ({path}:4)\n",
                 "",
             ),
         )
@@ -39,7 +39,7 @@ class ExplainTests(CommandTestCase):
         path = self.file("0.0.0.0 80 10.0.0.5 8080\ndeny 1.2.3.*\n")
         code, out, _ = self.run_main("explain", path, "1.2.3.4", ":80")
         self.assertEqual(code, 0)
-        self.assertIn(f"refused in step 4 by 'deny 1.2.3.*' ({path}:2)", out)
+        self.assertIn(f"refused by 'deny 1.2.3.*' ({path}:2)", out)
 
     def test_not_understood(self) -> None:
         """A client that is no address is refused on standard error."""

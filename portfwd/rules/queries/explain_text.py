@@ -115,7 +115,7 @@ def _access(explanation: Explanation, rule: Rule) -> str:
     if decision.entry is not None:
         if decision.allowed:
             return f"allowed by {_entry(decision.entry)}"
-        return f"refused in step {decision.step} by {_entry(decision.entry)}"
+        return f"refused by {_entry(decision.entry)}"
     if decision.allowed:
         if rule.listen.kind in UNIX_KINDS:
             return "allowed: no list of entries names unix, mode= says who may connect"
@@ -124,7 +124,7 @@ def _access(explanation: Explanation, rule: Rule) -> str:
     named = ", ".join(_entry(entry) for entry in explanation.asked[:MOST_NAMED])
     more = len(explanation.asked) - MOST_NAMED
     rest = f" and {more} more" if more > 0 else ""
-    return f"refused in step {decision.step}: matches none of {whose} {named}{rest}"
+    return f"refused: matches none of {whose} {named}{rest}"
 
 
 def explanation_json(explanation: Explanation, plan: RelayPlan | None = None) -> dict[str, Any]:

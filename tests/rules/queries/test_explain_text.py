@@ -95,7 +95,7 @@ class TextTests(SynchronousTestCase):
             self.text("192.168.1.66", "web")[1:],
             [
                 "  rule     web, listens on :8080 (rules.conf:7)",
-                "  access   refused in step 4 by 'deny 192.168.1.66' (rules.conf:10)",
+                "  access   refused by 'deny 192.168.1.66' (rules.conf:10)",
             ],
         )
 
@@ -103,12 +103,12 @@ class TextTests(SynchronousTestCase):
         """A client that no allow matches sees the first of them; the rule's own are called so."""
         self.assertEqual(
             self.text("9.9.9.9", "web")[2],
-            "  access   refused in step 1: matches none of global 'allow 1.*' (rules.conf:1), "
+            "  access   refused: matches none of global 'allow 1.*' (rules.conf:1), "
             "'allow 2.*' (rules.conf:2), 'allow 3.*' (rules.conf:3) and 2 more",
         )
         self.assertEqual(
             self.text("1.1.1.1", "web")[2],
-            "  access   refused in step 3: matches none of the rule's own 'allow 192.168.1.*' (rules.conf:9)",
+            "  access   refused: matches none of the rule's own 'allow 192.168.1.*' (rules.conf:9)",
         )
 
     def test_order_of_the_file(self) -> None:
