@@ -277,7 +277,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
             "answers to each of a client's datagrams, after which its association ends", unset="off",
             needs=Needs.DATAGRAM_LISTENER),
     _option("answers-before-reply", _R, readers.whole(1, readers.MAX_ANSWERS_BEFORE_REPLY),
-            "answers to a client that has sent nothing since the first of them, as its address may be forged",
+            "answers to a client that has sent nothing since the first of them, as its address may be "
+            "forged, before more are dropped",
             unset="off", needs=Needs.DATAGRAM_LISTENER),
     _option("on-deny", _R, readers.choice(OnDeny), "how a refused client is closed"),
     _option("on-remove", _R, readers.choice(OnRemove),
