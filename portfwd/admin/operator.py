@@ -133,7 +133,7 @@ class TargetView:
     :ivar cause: reason of the state; empty if it has always been up.
     :ivar since: seconds since the last change of the state; None if it has not changed.
     :ivar ordered: whether an operator has set the state.
-    :ivar share: its share of new sessions by weight, 0 to 1.
+    :ivar share: its share of new sessions by ``balance=`` and weight, 0 to 1.
     :ivar sessions: number of its sessions; with several targets including dials.
     :ivar dials: number of dials.
     :ivar failures: number of failed dials.

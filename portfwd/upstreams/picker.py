@@ -84,8 +84,13 @@ class Picker(Protocol):
 
 
 def load(candidate: Candidate) -> float:
-    """Return the number of sessions divided by the weight, with one more session."""
-    return (candidate.taken + 1) / candidate.share
+    """
+    Return the number of sessions divided by the weight, as HAProxy and nginx do.
+
+    The session to be placed is not counted. With it, an idle target would have a smaller load the larger its
+    weight is, and sessions that follow each other would all go to the target of the largest weight.
+    """
+    return candidate.taken / candidate.share
 
 
 class First:
@@ -157,7 +162,11 @@ class RoundRobin:
 
 class LeastConn:
     """
-    The candidate with the fewest sessions by weight; equal ones take turns.
+    The candidate with the fewest sessions by weight; equal ones take turns by weight.
+
+    Each pick moves the virtual time at which the candidate is due, as in `RoundRobin`. Of candidates with the
+    same load the one that is due first is picked, so sessions that follow each other on idle targets are
+    spread by weight.
 
     A candidate that joins others with sessions would get all new sessions until its load is equal. Until then
     it gets at most `CATCH_UP` times its share.
@@ -167,7 +176,9 @@ class LeastConn:
     """
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int, Candidate]] = []
+        self.heap: list[tuple[float, float, int, Candidate]] = []
+        self._due: dict[Candidate, float] = {}
+        self._now = 0.0
         self._valid: dict[Candidate, int] = {}
         self._count = 0
         self._picks = 0.0
@@ -186,15 +197,19 @@ class LeastConn:
             for one in candidates:
                 if one not in before:
                     self._joined[one] = self._picks
-        # In the previous order, so that equal candidates continue to take turns.
-        self._rebuild(sorted(candidates, key=lambda one: before.get(one, 0)))
+        due, time = self._due, self._now
+        # As in `RoundRobin.update`.
+        self._due = {
+            one: min(due.get(one, time + 0.5 / one.share), time + 1 / one.share) for one in candidates
+        }
+        self._rebuild(candidates)
 
     def _rebuild(self, candidates: Iterable[Candidate]) -> None:
         self.heap, self._valid = [], {}
         for one in candidates:
             self._count += 1
             self._valid[one] = self._count
-            self.heap.append((load(one), self._count, one))
+            self.heap.append((load(one), self._due[one], self._count, one))
         heapq.heapify(self.heap)
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
@@ -202,11 +217,11 @@ class LeastConn:
         heap, aside, waiting = self.heap, [], None
         try:
             while heap:
-                recorded, number, one = heap[0]
+                recorded, due, number, one = heap[0]
                 if self._valid.get(one) != number:
                     heapq.heappop(heap)
                 elif (now := load(one)) > recorded:
-                    heapq.heapreplace(heap, (now, self._next(one), one))
+                    heapq.heapreplace(heap, (now, due, self._next(one), one))
                 elif one in skip:
                     aside.append(heapq.heappop(heap))
                 elif self._picks < self._joined.get(one, 0.0):
@@ -220,8 +235,9 @@ class LeastConn:
                 heapq.heappush(heap, entry)
 
     def _picked(self, one: Candidate, now: float, *, caught_up: bool) -> Candidate:
-        # After the candidates that have the same load.
-        heapq.heapreplace(self.heap, (now, self._next(one), one))
+        self._now = max(self._now, self._due[one])
+        self._due[one] = due = self._now + 1 / one.share
+        heapq.heapreplace(self.heap, (now, due, self._next(one), one))
         self._picks += 1
         if self._joined:
             if one in self._joined:
@@ -239,13 +255,14 @@ class LeastConn:
     def freed(self, candidate: Candidate) -> None:
         """See `Picker`."""
         if candidate in self._valid:
-            heapq.heappush(self.heap, (load(candidate), self._next(candidate), candidate))
+            due = self._due[candidate]
+            heapq.heappush(self.heap, (load(candidate), due, self._next(candidate), candidate))
             if len(self.heap) > 4 * len(self._valid) + 64:
                 self._rebuild(sorted(self._valid, key=self._valid.__getitem__))
 
 
 class Random:
-    """Draw two candidates by weight and choose the one with the smaller load."""
+    """Draw two candidates by weight and choose the one with the smaller load, of equal ones the first."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         """:param draw: a random number from 0 up to 1."""

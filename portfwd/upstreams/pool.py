@@ -87,7 +87,7 @@ class MemberView:
     """
     A target of a pool, for display.
 
-    :ivar part: its fraction of new sessions according to the weights, 0 to 1.
+    :ivar part: its fraction of new sessions according to ``balance=`` and the weights, 0 to 1.
     """
 
     member: Member
@@ -228,20 +228,33 @@ class Pool:
                 self._trial_due = min(self._trial_due, health.trial_at)
         self._slow_step = now + max(0.1, (self._slow_until - now) / SLOW_STEPS)
         self._fit = tuple(frozenset(one) for one in fit)
+        if self.all_down and not self.closes:
+            # ``all-down=try``: the targets are chosen as if they were up.
+            for one in self.members:
+                if one.ordered is None and one.options.weight:
+                    one.share = one.share or float(one.options.weight)
+                    fit[one.options.backup].append(one)
         for picker, members in zip(self._pickers, fit, strict=True):
             picker.update(members)
 
     def views(self, now: float) -> Iterator[MemberView]:
         """Return all targets for display."""
         self.refresh(now)
-        tier = self._fit[0] or self._fit[1]
-        total = sum(one.share for one in tier)
+        parts = self._parts()
         for one in self.members:
             health, ordered = one.health, one.ordered is not None
             state = self.state_of(one, now)
             cause = "an operator said so" if ordered else health.cause
-            part = one.share / total if one in tier else 0.0
-            yield MemberView(one, state, cause, health.since, part)
+            yield MemberView(one, state, cause, health.since, parts.get(one, 0.0))
+
+    def _parts(self) -> dict[Member, float]:
+        """Return the fractions of new sessions of all targets that get any while they are up."""
+        fit = self._fit[0] or self._fit[1]
+        tier = [one for one in self.members if one in fit]
+        if self._options.balance is Balance.FIRST:
+            return dict.fromkeys(tier[:1], 1.0)
+        total = sum(one.share for one in tier)
+        return {one: one.share / total for one in tier}
 
     @property
     def knows_clients(self) -> bool:
@@ -306,18 +319,18 @@ class Pool:
         return None
 
     def _last_resort(self, order: Order) -> Member | None:
-        """Return a target that is not fit, unless the rule has ``all-down=close``."""
+        """Return an ejected target after the fit ones, unless the rule has ``all-down=close``."""
         if self.closes:
             return None
-        none_fit = not any(self._fit)
         left = (
             one
             for one in self.members
             if one not in order.tried
             and one.ordered is None
             and one.options.weight
-            # While others are fit, a target that is down because of a check is not tried.
-            and (none_fit or (one.health.is_ejected and not one.health.is_checked_down))
+            # A target that is down because of a check is not tried while others are fit.
+            and one.health.is_ejected
+            and not one.health.is_checked_down
         )
         if self._options.balance is Balance.FIRST:
             return next(left, None)
@@ -341,7 +354,7 @@ class Pool:
 
 
 def _resort(member: Member) -> tuple[bool, float]:
-    return member.options.backup, (member.taken + 1) / member.options.weight
+    return member.options.backup, member.taken / member.options.weight
 
 
 class _Changed:

@@ -67,10 +67,40 @@ class EveryPickerTests(SynchronousTestCase):
         self.assertIn("of 0", repr(picker))
 
     @given(st.sampled_from([Balance.ROUNDROBIN, Balance.LEASTCONN]), weights, st.integers(1, 200))
-    def test_share(self, balance: Balance, shares: list[int], count: int) -> None:
-        """Sessions that stay are spread by weight: no target is further than two sessions from its share."""
+    def test_share_while_idle(self, balance: Balance, shares: list[int], count: int) -> None:
+        """Sessions that end before the next one begins are spread by weight too; no target starves."""
         among = targets(*shares)
         picker = made(balance, among)
+        got: Counter[object] = Counter()
+        for _ in range(count):
+            chosen = picker.pick("", ())
+            assert isinstance(chosen, Target)
+            got[chosen] += 1
+            chosen.taken += 1
+            chosen.taken -= 1
+            picker.freed(chosen)
+        for one in among:
+            self.assertLessEqual(abs(got[one] - count * one.share / sum(shares)), 2 + len(among) / 4)
+
+    @given(weights, st.integers(1, 200))
+    def test_share_of_leastconn(self, shares: list[int], count: int) -> None:
+        """Sessions that stay: no target is more than one ahead of its share."""
+        among = targets(*shares)
+        picker = made(Balance.LEASTCONN, among)
+        for _ in range(count):
+            chosen = picker.pick("", ())
+            assert isinstance(chosen, Target)
+            chosen.taken += 1
+        for one in among:
+            ahead = one.taken - count * one.share / sum(shares)
+            self.assertLess(ahead, 1 + 1e-9)
+            self.assertLess(-ahead, len(among) - 1 + 1e-9)
+
+    @given(weights, st.integers(1, 200))
+    def test_share_of_roundrobin(self, shares: list[int], count: int) -> None:
+        """Sessions that stay are spread by weight: no target is further than two sessions from its share."""
+        among = targets(*shares)
+        picker = made(Balance.ROUNDROBIN, among)
         for _ in range(count):
             chosen = picker.pick("", ())
             assert isinstance(chosen, Target)
@@ -80,7 +110,12 @@ class EveryPickerTests(SynchronousTestCase):
             self.assertLessEqual(abs(one.taken - count * one.share / sum(shares)), 2 + len(among) / 4)
 
     def test_share_of_random(self) -> None:
-        """Draws follow the weights as well, within what chance allows."""
+        """Draws follow the weights as well, within what chance allows, with and without open sessions."""
+        idle = targets(1, 2, 5)
+        picker = made(Balance.RANDOM, idle)
+        got = Counter(picker.pick("", ()) for _ in range(4000))
+        for one in idle:
+            self.assertLess(abs(got[one] / 4000 - one.share / 8), 0.03)
         among = targets(1, 2, 5)
         picker = made(Balance.RANDOM, among)
         for _ in range(4000):
@@ -131,8 +166,8 @@ class LeastConnTests(SynchronousTestCase):
         for _ in range(20):
             chosen = picker.pick("", ())
             assert isinstance(chosen, Target)
-            least = min((one.taken + 1) / one.share for one in among)
-            self.assertEqual((chosen.taken + 1) / chosen.share, least)
+            least = min(one.taken / one.share for one in among)
+            self.assertEqual(chosen.taken / chosen.share, least)
             chosen.taken += 1
             gone = data.draw(st.sampled_from(among))
             if gone.taken:

@@ -101,6 +101,16 @@ class ChoiceTests(SynchronousTestCase):
             closing = pool(members, balance=balance, all_down=AllDown.CLOSE)
             self.assertEqual(every(closing), [])
 
+    def test_all_down_share(self) -> None:
+        """With all down, ``try`` spreads sessions as if the targets were up, and tries backups last."""
+        for balance in (ROUND, Balance.LEASTCONN):
+            members = [member(name, ["tcp"], backup=name == "c") for name in "cab"]
+            among = pool(members, balance=balance)
+            for one in members:
+                check(one, among, False)
+            self.assertEqual(Counter(session(among) for _ in range(6)), {"a": 3, "b": 3})
+            self.assertEqual(every(among)[-1], "c")
+
     def test_single(self) -> None:
         """A single target is never ejected, but a check can take it down."""
         only = member("a", ["tcp"])
@@ -235,6 +245,29 @@ class SetTests(SynchronousTestCase):
         late = Counter(session(among, now=1100.1) for _ in range(20))
         self.assertIn(late["a"], (9, 10))
         self.assertIs(among.state_of(slow, 1100.1), TargetState.UP)
+
+    @given(st.sampled_from(Balance), st.lists(st.integers(0, 3), min_size=1, max_size=5), st.data())
+    def test_parts(self, balance: Balance, shares: list[int], data: st.DataObject) -> None:
+        """The parts of new sessions that are shown are those that targets get."""
+        kinds = [data.draw(st.sampled_from(["up", "down", "drain", "backup"])) for _ in shares]
+        members = [
+            member(str(number), weight=share, backup=kind == "backup")
+            for number, (share, kind) in enumerate(zip(shares, kinds, strict=True))
+        ]
+        among = pool(members, balance=balance)
+        for one, kind in zip(members, kinds, strict=True):
+            if kind in ("down", "drain"):
+                among.order(one.label, TargetState(kind), 0)
+        parts = {one.member.label: one.part for one in among.views(0)}
+        if balance in (Balance.RANDOM, Balance.SOURCE):
+            got = {session(among, f"192.0.2.{client}") for client in range(8)}
+            self.assertLessEqual(got - {""}, {label for label, part in parts.items() if part})
+            return
+        count = sum(shares) or 1
+        found = Counter(session(among) for _ in range(count * 10))
+        for label, part in parts.items():
+            self.assertLessEqual(abs(found[label] / (count * 10) - part), 0.4, (found, parts))
+            self.assertEqual(bool(found[label]), bool(part))
 
     def test_views(self) -> None:
         """For people: state, cause, and the part of new sessions."""
