@@ -35,6 +35,7 @@ ABOUT: Final = {
     "metrics": "counters",
     "kernel": "epoll, splice, pipes",
     "values": "addresses, reasons",
+    "quantities": "sizes, durations",
     "errors": "the exceptions",
     "version": "",
 }

@@ -29,6 +29,7 @@ from portfwd.filters.builtin.sni import PLUGIN as SNI
 from portfwd.filters.builtin.sniff import PLUGIN as SNIFF
 from portfwd.filters.builtin.socks5 import PLUGIN as SOCKS5
 from portfwd.filters.builtin.users import hash_password, read_users
+from portfwd.quantities import parse_duration, parse_size
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Role, read_place
 from portfwd.rules.codes import CODES
@@ -36,7 +37,6 @@ from portfwd.rules.diagnostics import format_problem
 from portfwd.rules.load import parse, parse_toml
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.tokens import Word
-from portfwd.values import parse_duration, parse_size
 from portfwd.wire import WireError
 from portfwd.wire.client_hello import read_client_hello
 from portfwd.wire.http_head import read_head

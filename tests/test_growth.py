@@ -13,13 +13,14 @@ from portfwd.admin.requests import Request, read_request
 from portfwd.errors import RulesError
 from portfwd.filters import option_kinds
 from portfwd.filters.builtin.users import read_users
+from portfwd.quantities import parse_duration, parse_size
 from portfwd.rules import format_problem, parse, parse_json, parse_toml, parse_yaml
 from portfwd.rules.access import check_pattern
 from portfwd.rules.addresses import Role, read_place
 from portfwd.rules.options import OPTIONS
 from portfwd.rules.queries.explain import explain
 from portfwd.rules.tokens import Word
-from portfwd.values import is_literal, parse_duration, parse_size, printable, unmapped
+from portfwd.values import is_literal, printable, unmapped
 from portfwd.wire.client_hello import read_client_hello
 from portfwd.wire.http_head import read_head
 from portfwd.wire.proxy import read_header

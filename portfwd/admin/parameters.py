@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import frozen
 
 from portfwd.admin.operator import OperatorError
-from portfwd.values import direction_word, parse_duration, parse_size
+from portfwd.quantities import parse_duration, parse_size
+from portfwd.values import direction_word
 
 T = TypeVar("T")
 Schema = Mapping[str, Any]

@@ -21,17 +21,9 @@ from portfwd.cli.reading import BAD_FILE, CANNOT_READ, FINE
 from portfwd.filters.builtin.hexdump import dump_lines
 from portfwd.filters.options import address
 from portfwd.logs.recording import BadRecording, RecordedSession, read_recording
+from portfwd.quantities import parse_duration
 from portfwd.service.daemon.regular import open_any
-from portfwd.values import (
-    TO_CLIENT,
-    TO_UPSTREAM,
-    Address,
-    Side,
-    UnixAddress,
-    counted,
-    parse_duration,
-    printable,
-)
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Side, UnixAddress, counted, printable
 
 #: The exit code where a peer did not say what it said then, or a session could not be played.
 DIFFERENT: Final = 1

@@ -10,7 +10,8 @@ from twisted.python.usage import UsageError
 
 from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import FINE
-from portfwd.values import parse_duration, printable
+from portfwd.quantities import parse_duration
+from portfwd.values import printable
 
 DESCRIPTION = """\
 Forward as a rules file says, in the foreground. TERM and INT end it: it accepts no more

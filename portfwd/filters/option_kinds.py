@@ -20,17 +20,8 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import evolve, field, frozen
 
 from portfwd.errors import RulesError
-from portfwd.values import (
-    Address,
-    InetAddress,
-    UnixAddress,
-    format_duration,
-    format_size,
-    is_literal,
-    parse_duration,
-    parse_size,
-    printable,
-)
+from portfwd.quantities import format_duration, format_size, parse_duration, parse_size
+from portfwd.values import Address, InetAddress, UnixAddress, is_literal, printable
 
 Value = TypeVar("Value")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from portfwd.filters.chain import effects
 from portfwd.limits.source_counts import source_of
+from portfwd.quantities import format_duration
 from portfwd.relay.containment import contained
 from portfwd.relay.ends import Mode
 from portfwd.relay.filtered import FilteredSession
@@ -27,7 +28,7 @@ from portfwd.streams.stream import Loss, Stream
 from portfwd.streams.transports.late_tls import start_tls
 from portfwd.streams.transports.tls_side import TLSSide
 from portfwd.streams.transports.transport import TransportStream
-from portfwd.values import CloseReason, Side, as_inet, format_duration
+from portfwd.values import CloseReason, Side, as_inet
 
 _REASONS: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_FAILED, Side.UPSTREAM: CloseReason.TLS_FAILED}
 _TOO_LATE: Final = {Side.CLIENT: CloseReason.CLIENT_TLS_TIMEOUT, Side.UPSTREAM: CloseReason.TLS_FAILED}

@@ -12,7 +12,7 @@ import ipaddress
 import re
 from typing import Final
 
-from portfwd.values import format_size
+from portfwd.quantities import format_size
 
 _UNIT: Final = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s",

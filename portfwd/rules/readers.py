@@ -19,12 +19,12 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from portfwd.quantities import MAX_DURATION, format_duration, format_size, parse_duration, parse_size
 from portfwd.rules import meant
 from portfwd.rules.addresses import Role, read_host
 from portfwd.rules.findings import suggestion
 from portfwd.rules.model import Keepalive
 from portfwd.rules.tokens import NAME, WordFault
-from portfwd.values import MAX_DURATION, format_duration, format_size, parse_duration, parse_size
 
 Reader = Callable[[str], Any]
 Writer = Callable[[Any], str]

@@ -24,6 +24,7 @@ from twisted.python.usage import UsageError
 from portfwd.errors import Problem, RulesError, Severity, StartError
 from portfwd.filters.registry import BUILT_IN
 from portfwd.kernel.steady import steady
+from portfwd.quantities import parse_duration
 from portfwd.rules import combine, format_problem, load, parse_rule
 from portfwd.rules.include import cannot_be_read
 from portfwd.rules.load import RefusedFile
@@ -49,7 +50,7 @@ from portfwd.service.run.rereading import Confinement, Rereading
 from portfwd.service.run.session_log import LogInUse
 from portfwd.service.run.watching import RulesWatch
 from portfwd.service.tls.certificate_watch import CertificateWatch
-from portfwd.values import counted, parse_duration
+from portfwd.values import counted
 from portfwd.version import __version__
 
 #: Exit status of a rules file that is refused.

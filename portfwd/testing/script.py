@@ -38,7 +38,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-from portfwd.values import format_duration, format_size, parse_duration, parse_size
+from portfwd.quantities import format_duration, format_size, parse_duration, parse_size
 
 #: The peer counts as blocked when its socket took nothing for so many seconds.
 BLOCKED_AFTER: Final = 0.3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.quantities import parse_duration, parse_size
 from portfwd.rules import meant
 from portfwd.rules.access import check_pattern
-from portfwd.values import parse_duration, parse_size
 
 
 class MeantTests(SynchronousTestCase):

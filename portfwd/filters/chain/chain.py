@@ -77,14 +77,8 @@ from portfwd.filters.chain.effects import Effect, Finish, GoOn, SendEnd, StartDi
 from portfwd.filters.chain.inquiry import Inquiry
 from portfwd.filters.chain.link import Link, Stage
 from portfwd.filters.chain.under_way import MOST_STEPS
-from portfwd.values import (
-    TO_CLIENT,
-    TO_UPSTREAM,
-    Address,
-    Direction,
-    SessionSummary,
-    format_duration,
-)
+from portfwd.quantities import format_duration
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Direction, SessionSummary
 
 
 def make_chain(

@@ -38,7 +38,8 @@ from portfwd.filters.chain.failing import Awaited, Failing
 from portfwd.filters.chain.link import Link, Stage
 from portfwd.filters.chain.under_way import MOST_STEPS, UnderWay
 from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
-from portfwd.values import TO_UPSTREAM, counted, format_duration
+from portfwd.quantities import format_duration
+from portfwd.values import TO_UPSTREAM, counted
 
 #: Most replies in a chain of replies to replies. Two filters that answer each other would never stop.
 MAX_REPLIES: Final = 16

@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
+from portfwd.quantities import MAX_DURATION
 from portfwd.rules import readers
 from portfwd.rules.clauses import ReadLine
 from portfwd.rules.findings import shown, suggestion
@@ -23,7 +24,6 @@ from portfwd.rules.options import BY_NAME
 from portfwd.rules.reading import FileScope, Reading
 from portfwd.rules.status_lines import StatusFormat
 from portfwd.rules.tokens import Line, Word, WordFault
-from portfwd.values import MAX_DURATION
 
 _FORMAT = readers.choice(StatusFormat)
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from portfwd.errors import Location
+from portfwd.quantities import format_size
 from portfwd.rules.addresses import address_text
 from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
 from portfwd.rules.options import RULE
 from portfwd.rules.queries.explain import Choice, Explanation
-from portfwd.values import RelayPlan, format_size, printable
+from portfwd.values import RelayPlan, printable
 
 #: The limits on connections of a rule, and those of them at which clients can wait.
 _BOUNDS: Final = ("max-conns", "max-conns-per-source", "max-conns-per-target", "rate", "rate-per-source")

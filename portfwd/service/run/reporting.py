@@ -28,6 +28,7 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.logs.fields import utc_time
 from portfwd.metrics.figures import Figures
 from portfwd.metrics.status_report import RuleFacts, json_text, make_report, plain_text, stats_line
+from portfwd.quantities import MAX_DURATION
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import DATAGRAM_KINDS, Balance, Kind, Ruleset
 from portfwd.rules.status_lines import StatusFileSpec, StatusFormat, stats_interval, status_file
@@ -35,7 +36,7 @@ from portfwd.rules.steps import Steps
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.measuring import Measured, measure
-from portfwd.values import MAX_DURATION, InetAddress
+from portfwd.values import InetAddress
 from portfwd.version import __version__
 
 _UNIX = (Kind.UNIX, Kind.TLS_UNIX, Kind.UNIX_DATAGRAM)
