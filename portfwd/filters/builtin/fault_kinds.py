@@ -33,8 +33,8 @@ from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
 
 #: Seconds of a piece of a paced stream: short enough to look continuous, long enough for one timer each.
 TICK: Final = 0.02
-#: Most delayed pieces of a direction. Each takes two timers.
-MAX_PIECES: Final = 256
+#: Most delayed pieces of a direction, and of one verdict. Each takes two timers or a system call.
+MAX_PIECES: Final = 64
 #: Seconds between two batches of `MAX_PIECES` of a slicer without ``delay=``. Pieces of one byte take a
 #: system call each, so other sessions need turns in between.
 BREATH: Final = 1e-4
@@ -181,7 +181,8 @@ class PacedFilter(FaultFilter):
     Sends the bytes in pieces with pauses.
 
     At most `MAX_PIECES` are delayed at a time. The rest is kept here until the last of them is sent. The rest
-    is not much larger than one read, because reading stops while bytes are delayed.
+    is not much larger than one read, because reading stops while bytes are delayed. An end waits for the
+    delayed bytes, and the wake for the rest comes before the last of them is sent.
     """
 
     def __init__(self, fault: Fault, connection: Connection) -> None:
@@ -230,12 +231,6 @@ class PacedFilter(FaultFilter):
             return None
         data, pace.kept = pace.kept, b""
         return self.spoil(direction, data) if self._fault.active else Forward(data)
-
-    def ended(self, direction: Direction, held: bytes) -> Verdict:
-        """See `IFilter`."""
-        pace = self._paces[direction]
-        data, pace.kept = pace.kept, b""
-        return list(pace.pieces(direction, self.cut(direction, data))) if data else None
 
 
 class Bandwidth(PacedFilter):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, DROP, Close, Delay, Filter, Forward, Verdict, Wake
 from portfwd.filters.builtin.fault_clause import Fault
-from portfwd.filters.builtin.fault_kinds import MAX_PIECES
+from portfwd.filters.builtin.fault_kinds import BREATH, MAX_PIECES
 from portfwd.filters.builtin.faults import LATENCY_HOLD, LATENCY_MOST, FaultFactory
 from portfwd.testing import Pipe
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
@@ -221,11 +221,9 @@ class PaceTests(SynchronousTestCase):
         self.assertIsNone(one.ended(TO_CLIENT, b""))
 
     def test_rest(self) -> None:
-        """What is kept goes at once when the fault is switched off, and before the end if that comes."""
+        """What is kept goes at once when the fault is switched off."""
         fault, one = struck("bandwidth rate=50/s")
         one.received(TO_CLIENT, b"x" * (MAX_PIECES + 1))
-        one.received(TO_UPSTREAM, b"x" * (MAX_PIECES + 2))
-        self.assertEqual([data for _, data in delays(one.ended(TO_UPSTREAM, b""))], [b"x", b"x"])
         fault.active = False
         self.assertEqual(one.received(TO_CLIENT, b"y"), b"")
         self.assertEqual(one.woken((TO_CLIENT, MAX_PIECES)), Forward(b"xy"))
@@ -262,6 +260,29 @@ class PaceTests(SynchronousTestCase):
         self.assertTrue(pipe.rest())
         self.assertEqual(pipe.to_upstream, data)
         self.assertEqual({len(piece) for piece in pipe.writes[TO_UPSTREAM]}, {1})
+
+    def test_end_behind_the_rest(self) -> None:
+        """An end makes no verdict longer: it waits for everything that is kept."""
+        data = bytes(range(256)) * 4
+        for clause, turn in (
+            ("slicer size=1", BREATH),
+            ("slicer size=1 delay=1ms", 0.01),
+            ("bandwidth rate=50/s", 0.1),
+        ):
+            for direction in Direction:
+                pipe = Pipe(a_factory(clause))
+                pipe.send(direction, data)
+                pipe.end(direction)
+                done, most = 0, 0
+                while direction not in pipe.ended:
+                    pipe.advance(turn)
+                    most = max(most, len(pipe.writes[direction]) - done)
+                    done = len(pipe.writes[direction])
+                self.assertEqual(b"".join(pipe.writes[direction]), data, clause)
+                self.assertLessEqual(most, 2 * MAX_PIECES, clause)
+                _, one = struck(clause)
+                for verdict in (one.received(direction, data), one.ended(direction, b"")):
+                    self.assertLessEqual(len(parts(verdict)), 2 * MAX_PIECES, clause)
 
 
 class CorruptTests(SynchronousTestCase):
