@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from portfwd.cli.reading import FINE
-from portfwd.filters.options import Declared, example
+from portfwd.filters.clause_reading import example
+from portfwd.filters.options import Declared
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable
 from portfwd.upstreams.checks.registry import CheckRegistry, FoundCheck
 

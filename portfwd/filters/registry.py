@@ -21,15 +21,8 @@ from typing import Any, Final
 from attrs import frozen
 
 from portfwd.filters.api import API_VERSION, IFilterFactory, IFilterPlugin
-from portfwd.filters.options import (
-    Declared,
-    OptionFiles,
-    OptionProblem,
-    declared,
-    one_line,
-    read_options,
-    read_values,
-)
+from portfwd.filters.clause_reading import one_line, read_options, read_values
+from portfwd.filters.options import Declared, OptionFiles, OptionProblem, declared
 from portfwd.filters.own_factory import Arguments, ClassPlugin, first_line, missing_methods
 from portfwd.values import printable
 

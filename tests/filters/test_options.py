@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.filters.clause_reading import example, place_of, read_options
 from portfwd.filters.options import (
     NEEDED,
     FileText,
@@ -20,12 +21,9 @@ from portfwd.filters.options import (
     choice,
     declared,
     duration,
-    example,
     file_text,
     number,
     option,
-    place_of,
-    read_options,
     size,
     words,
 )

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from portfwd.filters import TO_CLIENT, TO_UPSTREAM, IFilterPlugin, RouteClause
-from portfwd.filters.options import OptionFiles, OptionProblem, example
+from portfwd.filters.clause_reading import example
+from portfwd.filters.options import OptionFiles, OptionProblem
 from portfwd.filters.own_factory import Arguments
 from portfwd.filters.registry import BUILT_IN, GROUP, OWN, Origin, Registry, Unavailable, origin_of
 from portfwd.testing import check_filter

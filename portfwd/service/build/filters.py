@@ -19,8 +19,9 @@ from attrs import frozen
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.errors import Location, Problem
 from portfwd.filters.api import IFilterFactory, RouteClause
+from portfwd.filters.clause_reading import one_line, place_of
 from portfwd.filters.given import given
-from portfwd.filters.options import OptionError, OptionFiles, OptionProblem, one_line, place_of
+from portfwd.filters.options import OptionError, OptionFiles, OptionProblem
 from portfwd.filters.own_factory import ClassPlugin
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable, told
 from portfwd.filters.wrong_use import built_class, wrong_attributes, wrong_methods

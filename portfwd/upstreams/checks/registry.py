@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.filters.options import Declared, OptionFiles, OptionProblem, declared, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import Declared, OptionFiles, OptionProblem, declared
 from portfwd.filters.own_factory import first_line
 from portfwd.filters.registry import (
     PYTHON,

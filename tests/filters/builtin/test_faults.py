@@ -11,7 +11,8 @@ from zope.interface.verify import verifyObject
 from portfwd.filters.api import BOTH, IFilter, IFilterFactory
 from portfwd.filters.builtin.fault_clause import NEEDS, FaultsOptions
 from portfwd.filters.builtin.faults import KINDS, PLUGIN, FaultFactory
-from portfwd.filters.options import OptionError, OptionFiles, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import OptionError, OptionFiles
 from portfwd.values import TO_CLIENT
 from tests.filters.asking import a_connection
 

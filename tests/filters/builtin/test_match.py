@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from portfwd.filters.api import DONE, Close, Connection, Filter
 from portfwd.filters.builtin.match import PLUGIN, SHOWN, MatchOptions
 from portfwd.filters.builtin.replace import Replace
-from portfwd.filters.options import OptionFiles, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import OptionFiles
 from portfwd.values import TO_CLIENT, TO_UPSTREAM
 from tests.filters.asking import a_connection, lines_of, passed
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 
 from portfwd.filters import InetAddress, UnixAddress
 from portfwd.filters.builtin.proxy_in import PLUGIN, ProxyInOptions, trusts
+from portfwd.filters.clause_reading import read_options
 from portfwd.filters.option_kinds import OptionFiles
-from portfwd.filters.options import networks, read_options
+from portfwd.filters.options import networks
 from portfwd.wire.proxy_header import MAX_HEADER, Header
 from portfwd.wire.proxy_tlvs import UNIQUE_ID
 from portfwd.wire.proxy_v1 import build_v1

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Filter, Forward, Wake
 from portfwd.filters.builtin.replace import PLUGIN, ReplaceOptions
-from portfwd.filters.options import OptionFiles, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import OptionFiles
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 from tests.filters.asking import a_connection, passed, the
 

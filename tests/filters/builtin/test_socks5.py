@@ -17,8 +17,9 @@ from portfwd.filters import InetAddress
 from portfwd.filters.builtin.proxies import ProxyOptions
 from portfwd.filters.builtin.socks5 import PLUGIN
 from portfwd.filters.builtin.users import hash_password, read_users
+from portfwd.filters.clause_reading import read_options
 from portfwd.filters.option_kinds import OptionFiles
-from portfwd.filters.options import networks, read_options
+from portfwd.filters.options import networks
 from tests.filters.feeding import FilterTestCase, Talk
 
 USERS_FILE = hash_password("alice", "secret", b"sixteen bytes...", 1000)

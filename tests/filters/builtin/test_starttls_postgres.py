@@ -13,7 +13,8 @@ from portfwd.filters.builtin import sni
 from portfwd.filters.builtin.starttls_options import StartTLSOptions
 from portfwd.filters.builtin.starttls_postgres import CANCEL, GSS_REQUEST, PLUGIN, SSL_REQUEST, refusal
 from portfwd.filters.builtin.starttls_upstream import LIMIT, MAX_WAITING
-from portfwd.filters.options import OptionError, OptionFiles, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import OptionError, OptionFiles
 from portfwd.testing import Pipe, check_filter
 from tests.wire.hellos import openssl
 

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.api import DONE, Copy, Sink
 from portfwd.filters.builtin.tee import LIMIT, PLUGIN, TeeOptions
-from portfwd.filters.options import OptionFiles, read_options
+from portfwd.filters.clause_reading import read_options
+from portfwd.filters.options import OptionFiles
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, InetAddress
 from tests.filters.asking import a_connection
 
