@@ -5,17 +5,19 @@ portfwd: a port forwarder and pluggable proxy framework for Twisted.
 The steps of a connection, and the package of each step:
 
 1. A listener accepts a client if descriptors are available (`listen`, `limits`).
-2. It makes a stream of the client's socket (`streams`) and a session of the stream (`relay.session`). A
-client of a datagram listener gets its session with its first datagram. 3. The access list and the limits
-judge the client (`rules.access`, `limits`). At a ``tls:`` listener it performs a handshake
-(`streams.transports`). 4. The filters of the rule may inspect the first bytes, choose the target, and process
-bytes until they are done (`filters`, `relay.filtered`). 5. The session dials the targets in order. Names are
-resolved without blocking, and several addresses are tried at the same time (`relay.dial`, `upstreams`). 6.
-The session joins both streams. Bytes of plain sockets stay in the kernel (`streams.sockets`), others pass
-through transports (`streams.transports`). A side that accepts no more bytes pauses the other one. 7. Each
-direction ends separately. An end is forwarded as an end, a reset as a reset (`relay.session`). 8. When both
-directions have ended, the remaining bytes are delivered within a time limit (`relay.closing`). 9. The session
-is closed with exactly one reason (`values.CloseReason`), and the log gets one line (`logs`).
+2. It makes a stream of the client's socket (`streams`) and a session of the stream (`relay.session`).
+   A client of a datagram listener gets its session with its first datagram.
+3. The access list and the limits judge the client (`rules.access`, `limits`).
+   At a ``tls:`` listener it performs a handshake (`streams.transports`).
+4. The filters of the rule may inspect the first bytes, choose the target, and process bytes until they are
+   done (`filters`, `relay.filtered`).
+5. The session dials the targets in order. Names are resolved without blocking, and several addresses are
+   tried at the same time (`relay.dial`, `upstreams`).
+6. The session joins both streams. Bytes of plain sockets stay in the kernel (`streams.sockets`), others pass
+   through transports (`streams.transports`). A side that accepts no more bytes pauses the other one.
+7. Each direction ends separately. An end is forwarded as an end, a reset as a reset (`relay.session`).
+8. When both directions have ended, the remaining bytes are delivered within a time limit (`relay.closing`).
+9. The session is closed with exactly one reason (`values.CloseReason`), and the log gets one line (`logs`).
 """
 
 from __future__ import annotations

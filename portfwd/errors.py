@@ -33,7 +33,7 @@ from attrs import field, frozen
 
 
 def reason_of(problem: BaseException) -> str:
-    """What went wrong, for a line that names the place itself: of the system's errors only their text."""
+    """Return the text of an error for a line that names the file already; for system errors, ``strerror``."""
     return (isinstance(problem, OSError) and problem.strerror) or str(problem)
 
 
@@ -136,8 +136,8 @@ class DialError(PortfwdError):
     An upstream could not be reached.
 
     :cvar retry: whether another target may succeed.
-    :cvar blames_target: whether it says something of the target, or of its name.
-    :cvar is_refusal: the targets exist and take no sessions now: a rule with ``retry=`` waits.
+    :cvar blames_target: whether the target or its name caused the error.
+    :cvar is_refusal: whether the targets exist but accept no sessions now, so that ``retry=`` waits.
     """
 
     retry = True

@@ -1,1 +1,1 @@
-"""What is counted, what it is called, and how Prometheus is told."""
+"""Counters of sessions, the names of metrics, and their exposition for Prometheus."""

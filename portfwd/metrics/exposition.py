@@ -1,12 +1,11 @@
 # -*- test-case-name: tests.metrics.test_exposition -*-
 """
-Figures in Prometheus' text format, one metric after the other.
+Write figures in Prometheus' text format.
 
-Made by prometheus-client (the extra ``metrics``), without a registry of its own or its global
-one: each metric is collected from values that were taken before. A series whose labels are known, such as a
-close reason or a limit of a rule, has the value 0 before its first event. Metrics that filters define come
-behind ours. The text comes in parts of about a millisecond, so that a caller with other things to do can do
-them in between.
+The text is made by prometheus-client (the extra ``metrics``), without a registry: each metric is built from
+values that were collected before. A series with known labels, such as a close reason or a limit of a rule, is
+0 before its first event. Metrics of filters follow those of portfwd. The text is produced in parts that take
+about a millisecond, so a caller can process other events in between.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ from portfwd.metrics.names import NAMES, MetricKind, MetricName
 from portfwd.metrics.tally import FlowTally, Histogram, TargetTally
 from portfwd.values import CloseReason
 
-#: Version 0.0.4 of the text format: what every Prometheus reads, and all that ASCII names need.
+#: Version 0.0.4 of the text format, which every Prometheus reads and which is sufficient for ASCII names.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Values of a metric that are written at once: some 5 us each.
+#: Maximum values of a metric in one part of the text; each takes about 5 us.
 VALUES_A_PART: Final = 100
-#: Rules up to which every close reason has a value, also those that never occurred: some 40 series a rule.
-RULES_WITH_ZEROS: Final = 100
-#: The same of histograms, of which each has a dozen lines.
+#: Maximum histograms in one part; each has a dozen lines.
 HISTOGRAMS_A_PART: Final = 8
+#: Maximum number of rules for which close reasons that never occurred are written as 0: about 40 series each.
+RULES_WITH_ZEROS: Final = 100
 
-#: The states of a target: those of `portfwd.upstreams.health.TargetState`, which this layer does not know.
+#: The states of a target: those of `portfwd.upstreams.health.TargetState`, which this layer must not import.
 STATES: Final = ("up", "starting", "drain", "down")
 
 T = TypeVar("T")
-#: A value with those of its labels, in the order of the metric's.
+#: Label values, in the order of the metric's labels, and the value.
 Sample = tuple[tuple[str, ...], float]
 Samples = Callable[[Figures], Iterable[Sample]]
 Times = Callable[[Figures], Iterable[tuple[tuple[str, ...], Histogram]]]
@@ -76,7 +75,7 @@ def _by_flow(read: Callable[[FlowTally], float]) -> Samples:
 
 
 def _closed(figures: Figures) -> Iterator[Sample]:
-    """Every reason of each rule, so that the first such session is an increase; of many rules those seen."""
+    """Count by rule and reason. Reasons without a session are 0, unless there are many rules."""
     every = tuple(CloseReason) if len(figures.rules) <= RULES_WITH_ZEROS else ()
     for name, rule in figures.rules.items():
         reasons = rule.tally.reasons
@@ -159,7 +158,7 @@ _SAMPLES: Final[Mapping[str, Samples]] = MappingProxyType(
 
 
 def _rule_times(read: Callable[[RuleFigures], Histogram]) -> Times:
-    # A histogram is a dozen lines: of a rule that had no session they would say nothing.
+    # A histogram has a dozen lines, so it is omitted for a rule without sessions.
     return lambda figures: [
         ((name,), read(rule)) for name, rule in figures.rules.items() if any(read(rule).counts)
     ]
@@ -175,35 +174,35 @@ _TIMES: Final[Mapping[str, Times]] = MappingProxyType(
 )
 
 
-class _Only:
-    """Stands for a registry that has one metric."""
+class _OneMetric:
+    """A registry with one metric."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
 
     def collect(self) -> Iterable[Metric]:
-        """That one."""
+        """Return the metric."""
         return (self._metric,)
 
 
 def expose(figures: Figures) -> Iterator[bytes]:
-    """The text of `figures` in parts, in the order of `NAMES`."""
+    """Return the text of `figures` in parts, in the order of `NAMES`."""
     for spec in NAMES:
         families = _histograms(spec, figures) if spec.kind is MetricKind.HISTOGRAM else _values(spec, figures)
         for number, family in enumerate(families):
-            text = generate_latest(_Only(family))
+            text = generate_latest(_OneMetric(family))
             yield text if not number else _without_head(text)
     for metrics in figures.filters.families():
         head = True
         for metric in metrics:
             for family in _of_filter(metric):
-                text = generate_latest(_Only(family))
+                text = generate_latest(_OneMetric(family))
                 yield text if head else _without_head(text)
                 head = False
 
 
 def _of_filter(metric: FilterMetric) -> Iterator[Metric]:
-    """The families of a metric that a filter of one rule defined."""
+    """Build the families of a metric of a filter of one rule."""
     labels = ("rule", "filter", *metric.labels)
     about = metric.about or f"of the filter {metric.name.removeprefix(PREFIX)}"
     if isinstance(metric, FilterHistogram):
@@ -222,7 +221,7 @@ def _of_filter(metric: FilterMetric) -> Iterator[Metric]:
 
 
 def _without_head(text: bytes) -> bytes:
-    """The lines of a metric whose head is there already."""
+    """Remove the ``#`` lines, which were written for the first part."""
     return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))
 
 
@@ -248,7 +247,7 @@ def _histograms(spec: MetricName, figures: Figures) -> Iterator[Metric]:
 
 
 def _parts(everything: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of that size, one at the least, so that a metric without values has its head."""
+    """Split into lists of `size`. There is at least one, so a metric without values has its ``#`` lines."""
     left = iter(everything)
     part = list(islice(left, size))
     yield part
@@ -257,7 +256,7 @@ def _parts(everything: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
-    """Cumulative counts, as the format has them, each with its upper bound."""
+    """Return cumulative counts, each with its upper bound, as the format requires."""
     count = 0
     for bound, more in zip((*histogram.bounds, None), histogram.counts, strict=True):
         count += more

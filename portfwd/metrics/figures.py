@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.metrics.test_figures -*-
 """
-Everything that is told in one scrape, as values.
+The values of all metrics for one scrape.
 
-Rules with names of their own are bounded by `MOST_RULES`, and so are their targets:
-what is beyond is added up under `OTHERS`, so that a file of ten thousand rules does not
-become a million time series.
+At most `MOST_RULES` rules and `MOST_TARGETS` targets have labels of their own. The others are added up under
+`OTHERS`, so that ten thousand rules do not make a million time series.
 """
 
 from __future__ import annotations
@@ -20,37 +19,37 @@ from portfwd.metrics.filter_metrics import FilterMetrics
 from portfwd.metrics.tally import Histogram, RuleTally, TargetTally
 from portfwd.values import FlowSummary
 
-#: Rules that have labels of their own, the first of the file; about 20 000 series at the most.
+#: Maximum rules with labels of their own, the first ones of the file: about 20 000 series.
 MOST_RULES: Final = 500
 
-#: Targets of all rules together that have labels of their own.
+#: Maximum targets of all rules with labels of their own.
 MOST_TARGETS: Final = 1000
 
-#: Certificates that are told of, those that end first.
+#: Maximum certificates, those that expire first.
 MOST_CERTIFICATES: Final = 1000
 
-#: The label of all rules, or all targets, beyond these.
+#: The label of all further rules or targets.
 OTHERS: Final = "(others)"
 
 
 @define
 class RuleFigures:
     """
-    One rule, or several with one label.
+    The figures of one rule, or of several with one label.
 
-    :ivar tally: its closed sessions, and what the open ones did so far.
-    :ivar sessions: open sessions.
-    :ivar target_sessions: the same by target.
-    :ivar target_failures: how often each target could not be reached.
-    :ivar target_dials: how often each was dialled.
-    :ivar target_states: the state of each that is judged.
-    :ivar target_changes: how often that changed.
+    :ivar tally: sums over closed and open sessions.
+    :ivar sessions: number of open sessions.
+    :ivar target_sessions: number of open sessions by target.
+    :ivar target_failures: number of failed dials by target.
+    :ivar target_dials: number of dials by target.
+    :ivar target_states: the state of each target that has one.
+    :ivar target_changes: number of changes of the state by target.
     :ivar target_checks: seconds of the last check, by target and check.
-    :ivar refused: how often each limit was reached.
-    :ivar pauses: how often accepting paused, by cause.
-    :ivar dropped: datagrams that were dropped at its listeners, by cause.
-    :ivar filter_failures: how often a filter raised.
-    :ivar seen: what was added, by identity: a rule that a reload replaced shares it with its successor.
+    :ivar refused: number of refusals by limit.
+    :ivar pauses: number of pauses of accepting, by cause.
+    :ivar dropped: datagrams dropped at its listeners, by cause.
+    :ivar filter_failures: number of exceptions of filters.
+    :ivar seen: identities of the objects that were added: a replaced rule shares them with its successor.
     """
 
     tally: RuleTally = Factory(RuleTally)
@@ -69,11 +68,11 @@ class RuleFigures:
 
     @property
     def total(self) -> int:
-        """Sessions that were ever begun."""
+        """The number of sessions that have begun."""
         return self.sessions + sum(self.tally.reasons.values())
 
     def add_closed(self, tally: RuleTally) -> None:
-        """Closed sessions."""
+        """Add closed sessions."""
         self.tally.merge(tally)
         for name, target in tally.targets.items():
             self.tally.targets.setdefault(name, TargetTally()).merge(target)
@@ -84,7 +83,7 @@ class RuleFigures:
         self.tally.retransmits.update(tally.retransmits)
 
     def add_open(self, target: str, to_upstream: FlowSummary, to_client: FlowSummary) -> None:
-        """An open session, at `target` if that is not empty."""
+        """Add an open session; `target` is empty if it has reached none."""
         self.tally.to_upstream.add(to_upstream)
         self.tally.to_client.add(to_client)
         if target:
@@ -95,7 +94,7 @@ class RuleFigures:
             self.target_sessions[label] += 1
 
     def take_open(self, target: str, to_upstream: FlowSummary, to_client: FlowSummary) -> None:
-        """The opposite of `add_open`: it has closed meanwhile."""
+        """Undo `add_open`: the session has closed meanwhile."""
         self.add_open(target, _less(to_upstream), _less(to_client))
         if target:
             self.target_sessions[self.tally.label(target)] -= 2
@@ -108,23 +107,26 @@ def _less(flow: FlowSummary) -> FlowSummary:
 @define
 class Figures:
     """
-    All of them.
+    The figures of a process.
 
-    :ivar version: portfwd's.
-    :ivar started_at: seconds since the epoch.
-    :ivar rules: by label.
-    :ivar listeners: how many are in each state.
-    :ivar descriptors: those that are counted as taken.
-    :ivar descriptor_limit: of the process; 0 for none.
-    :ivar pipes: those that flows have now.
-    :ivar pipe_bytes: the size of all, idle ones included.
-    :ivar pipes_refused: how often there was none to lend.
-    :ivar sources: addresses that are remembered for their limits.
-    :ivar sources_forgotten: those that were forgotten too early, for want of room.
-    :ivar reloaded_at: of the last one that succeeded; None for never.
-    :ivar certificates: files of certificates to when these end, since the epoch; `MOST_CERTIFICATES` at most.
-    :ivar lags: how late the reactor was.
-    :ivar filters: what filters have defined.
+    :ivar version: version of portfwd.
+    :ivar started_at: time of the start, seconds since the epoch.
+    :ivar ready: whether clients are accepted.
+    :ivar rules: figures of rules by label.
+    :ivar listeners: number of listeners by state.
+    :ivar descriptors: number of used descriptors.
+    :ivar descriptor_limit: limit of the process; 0 for none.
+    :ivar pipes: number of pipes that flows have borrowed.
+    :ivar pipe_bytes: size of all pipes, including idle ones.
+    :ivar pipes_refused: number of times that no pipe could be lent.
+    :ivar sources: number of addresses that are remembered for limits.
+    :ivar sources_forgotten: number of addresses that were removed early to bound memory.
+    :ivar reloads: number of successful reloads.
+    :ivar reload_failures: number of refused reloads.
+    :ivar reloaded_at: time of the last successful reload, seconds since the epoch; None if there was none.
+    :ivar certificates: expiry of certificates by file, seconds since the epoch; at most `MOST_CERTIFICATES`.
+    :ivar lags: delays of the reactor.
+    :ivar filters: metrics of filters.
     """
 
     version: str = ""
@@ -147,7 +149,7 @@ class Figures:
     filters: FilterMetrics = Factory(FilterMetrics)
 
     def rule(self, name: str) -> RuleFigures:
-        """The figures of the rule `name`, or of all beyond the bound."""
+        """Return the figures of the rule `name`, or those of `OTHERS` beyond `MOST_RULES`."""
         found = self.rules.get(name)
         if found is None:
             if len(self.rules) >= MOST_RULES:
@@ -156,17 +158,17 @@ class Figures:
         return found
 
     def was_added(self, rule: RuleFigures) -> None:
-        """`rule` has all of one rule: what are the targets of all those beyond the bound is added up now."""
+        """One rule was added to `rule`: add up the targets of `OTHERS`."""
         if rule is self.rules.get(OTHERS):
             _merge_targets(rule, _names(rule))
 
     def add_certificates(self, ends: Iterable[tuple[str, float]]) -> None:
-        """Tell of certificates: their files, and when they end."""
+        """Set the certificates: pairs of file and expiry."""
         soonest = nsmallest(MOST_CERTIFICATES, dict(ends).items(), key=lambda one: one[1])
         self.certificates = dict(sorted(soonest))
 
     def bound_targets(self) -> None:
-        """Add up under one label the targets that are too many; once, when all rules are there."""
+        """Add up the targets beyond `MOST_TARGETS`. Call it once, after all rules were added."""
         left = MOST_TARGETS
         for rule in self.rules.values():
             names = _names(rule)
@@ -188,7 +190,7 @@ def _merge_targets(rule: RuleFigures, names: Iterable[str]) -> None:
         others = TargetTally()
     for name in names:
         others.merge(rule.tally.targets.pop(name, TargetTally()))
-        # The state of a target that has no label cannot be told.
+        # Targets without a label have no state in the metrics.
         rule.target_states.pop(name, None)
         for counts in (rule.target_sessions, rule.target_failures, rule.target_dials, rule.target_changes):
             count = counts.pop(name, 0)

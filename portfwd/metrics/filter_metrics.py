@@ -18,32 +18,32 @@ from portfwd.metrics.names import NAMES, MetricKind
 from portfwd.metrics.tally import Histogram
 from portfwd.values import counted
 
-#: What the names of all these metrics begin with.
+#: The prefix of the names of these metrics.
 PREFIX: Final = "portfwd_filter_"
 
-#: Label values of one metric of one rule and filter; those that come later are counted as `OTHER`. A label
-#: that a client chooses must not become a series for each client.
+#: Maximum combinations of label values of one metric of one rule and filter; further ones are counted as
+#: `OTHER`. Label values chosen by clients must not make a series for each client.
 MOST_VALUES: Final = 100
 OTHER: Final = "other"
 
-#: Metrics of one filter.
+#: Maximum metrics of one filter.
 MOST_METRICS: Final = 50
 
-#: Series of all filters together; those that come later have `OTHER` for every label of their own.
+#: Maximum series of all filters; further ones have `OTHER` for every label.
 MOST_SERIES: Final = 10_000
 
-#: Filters of rules that have series of their own; filters of further rules share those of `OTHER_RULES`.
+#: Maximum pairs of rule and filter with their own series; further rules share those of `OTHER_RULES`.
 MOST_OWNERS: Final = 500
 OTHER_RULES: Final = "(others)"
 
-#: Upper bounds of a histogram that names none, in seconds: prometheus-client's.
+#: Default upper bounds of a histogram, in seconds: those of prometheus-client.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: Characters of a label value; a longer one is cut.
+#: Maximum characters of a label value; a longer one is truncated.
 MAX_VALUE: Final = 100
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
-#: Labels that the page writes itself.
+#: Labels that portfwd or Prometheus defines.
 _RESERVED: Final = ("rule", "filter", "le", "quantile")
 
 Labels: TypeAlias = tuple[str, ...]
@@ -53,25 +53,27 @@ class FilterMetric:
     """
     One metric of one filter in one rule.
 
-    :ivar name: its whole name.
-    :ivar labels: names of the labels behind ``rule`` and ``filter``.
+    :ivar name: its full name.
+    :ivar labels: names of the labels after ``rule`` and ``filter``.
     """
 
     kind: MetricKind
 
-    def __init__(self, name: str, about: str, labels: Labels, owner: tuple[str, str], room: Room) -> None:
+    def __init__(
+        self, name: str, about: str, labels: Labels, owner: tuple[str, str], budget: SeriesBudget
+    ) -> None:
         self.name = name
         self.about = about
         self.labels = labels
         self._owner = owner
-        self._room = room
+        self._budget = budget
         self._values: dict[Labels, float] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {'/'.join(self._owner)} {len(self._values)} series>"
 
     def _key(self, values: Sequence[object]) -> Labels:
-        """The series of these label values; `OTHER` where there are too many."""
+        """Return the series of these label values; `OTHER` if there are too many."""
         if len(values) != len(self.labels):
             raise ValueError(
                 f"{self.name} has {counted(len(self.labels), 'label')} besides rule and filter,"
@@ -80,22 +82,22 @@ class FilterMetric:
         key = tuple(str(value)[:MAX_VALUE] for value in values)
         if key in self._values:
             return key
-        if len(self._values) >= MOST_VALUES or self._room.full:
+        if len(self._values) >= MOST_VALUES or self._budget.full:
             key = (OTHER,) * len(key)
         if key not in self._values:
-            self._room.taken += 1
+            self._budget.taken += 1
             self._values[key] = 0.0
         return key
 
     def samples(self) -> Iterator[tuple[Labels, float]]:
-        """Rule, filter and label values of each series, with its value."""
-        # The page is written in steps, and there may be more series before the next.
+        """Return rule, filter and label values of each series, with its value."""
+        # The page is written in steps, between which series may be added.
         for values, value in list(self._values.items()):
             yield (*self._owner, *values), value
 
     def give_back(self) -> None:
-        """Its series are gone."""
-        self._room.taken -= len(self._values)
+        """Remove its series."""
+        self._budget.taken -= len(self._values)
         self._values.clear()
 
 
@@ -144,10 +146,10 @@ class FilterHistogram(FilterMetric):
         about: str,
         labels: Labels,
         owner: tuple[str, str],
-        room: Room,
+        budget: SeriesBudget,
         buckets: tuple[float, ...] = BUCKETS,
     ) -> None:
-        super().__init__(name, about, labels, owner, room)
+        super().__init__(name, about, labels, owner, budget)
         self.buckets = buckets
         self._histograms: dict[Labels, Histogram] = {}
 
@@ -160,13 +162,13 @@ class FilterHistogram(FilterMetric):
         found.add(value)
 
     def histograms(self) -> Iterator[tuple[Labels, Histogram]]:
-        """Rule, filter and label values of each series, with its histogram."""
+        """Return rule, filter and label values of each series, with its histogram."""
         for values, histogram in list(self._histograms.items()):
             yield (*self._owner, *values), histogram
 
 
-class Room:
-    """How many series of filters there are in the process, and may be."""
+class SeriesBudget:
+    """The number of filters' series in the process, and its maximum."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -174,7 +176,7 @@ class Room:
 
     @property
     def full(self) -> bool:
-        """Whether there may be no more."""
+        """Whether the maximum is reached."""
         return self.taken >= self.most
 
 
@@ -182,14 +184,14 @@ class FilterMetrics:
     """All metrics that filters of a process have defined."""
 
     def __init__(self, most: int = MOST_SERIES) -> None:
-        """:param most: series of all of them."""
-        self._room = Room(most)
+        """:param most: maximum number of series."""
+        self._budget = SeriesBudget(most)
         # By rule and filter, then by name.
         self._metrics: dict[tuple[str, str], dict[str, FilterMetric]] = {}
 
     def __repr__(self) -> str:
         count = sum(map(len, self._metrics.values()))
-        return f"<FilterMetrics {count} of {len(self._metrics)} filters, {self._room.taken} series>"
+        return f"<FilterMetrics {count} of {len(self._metrics)} filters, {self._budget.taken} series>"
 
     def define(
         self,
@@ -202,10 +204,10 @@ class FilterMetrics:
         **more: tuple[float, ...],
     ) -> FilterMetric:
         """
-        The metric `name` of a rule's filter: the one that there is, or a new one.
+        Return the metric `name` of a rule's filter; make it if there is none.
 
-        :raises ValueError: the name or a label cannot be one, there are too many, or other filters have a
-            metric of this name that is something else.
+        :raises ValueError: the name or a label is invalid, there are too many metrics, or a filter has a
+            metric of this name and another kind.
         """
         whole = _whole_name(cls, name)
         names = _checked_labels(whole, labels)
@@ -227,9 +229,9 @@ class FilterMetrics:
             known.give_back()
         elif len(own) >= MOST_METRICS:
             raise ValueError(f"a filter has at most {MOST_METRICS} metrics")
-        made = own[whole] = cls(whole, about, names, owner, self._room, **more)
+        made = own[whole] = cls(whole, about, names, owner, self._budget, **more)
         if not names and cls is not FilterHistogram:
-            made._key(())  # 0 before the first event, so that this is an increase
+            made._key(())  # 0 before the first event, so that Prometheus sees an increase
         return made
 
     def _owner(self, rule: str, filter_name: str) -> tuple[str, str]:
@@ -239,12 +241,12 @@ class FilterMetrics:
         return owner
 
     def forget(self, rule: str, filter_name: str) -> None:
-        """The rule has no such filter any more."""
+        """Remove the metrics of a filter that the rule does not have any more."""
         for metric in self._metrics.pop((rule, filter_name), {}).values():
             metric.give_back()
 
     def families(self) -> list[list[FilterMetric]]:
-        """All metrics; those of one name, which may belong to several rules, together."""
+        """Return all metrics, grouped by name: several rules may have a metric of one name."""
         named: dict[str, list[FilterMetric]] = {}
         for metrics in self._metrics.values():
             for name, metric in metrics.items():

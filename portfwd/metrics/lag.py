@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.metrics.test_lag -*-
 """
-How late the reactor is: a timer that should ring every `INTERVAL`, and by how much it misses.
+The delay of the reactor: how late a timer of `INTERVAL` seconds is called.
 
-Whatever keeps the reactor busy keeps every session waiting as long. Only runs
-where somebody asks for metrics.
+Everything that blocks the reactor delays all sessions by the same time. The meter runs only if the rules have
+a listener for metrics.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from portfwd.metrics.tally import Histogram
 
-#: Seconds between two looks: often enough to meet most stalls of a tenth of a second within a few
-#: scrapes, and nothing that an idle machine would notice.
+#: Seconds between two measurements. Most stalls of a tenth of a second are detected within a few scrapes, and
+#: the cost on an idle machine is negligible.
 INTERVAL: Final = 0.25
 
-#: Upper bounds in seconds: a turn of a busy reactor is milliseconds.
+#: Upper bounds in seconds; a turn of a busy reactor takes milliseconds.
 LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class LagMeter:
     """
-    Looks at the clock.
+    Measures the delay of the reactor.
 
-    :ivar lags: how late each look was.
+    :ivar lags: the delay of each measurement.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -38,11 +38,11 @@ class LagMeter:
         return f"<LagMeter {'running' if self._look is not None else 'stopped'} {self.lags!r}>"
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to measure."""
         self._wait()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._look is not None:
             self._look.cancel()
             self._look = None
@@ -51,6 +51,6 @@ class LagMeter:
         self._look = self._clock.callLater(INTERVAL, self._due, self._clock.seconds() + INTERVAL)
 
     def _due(self, when: float) -> None:
-        # A clock that was set back makes no lag less than none.
+        # If the clock was set back, the delay counts as 0.
         self.lags.add(max(0.0, self._clock.seconds() - when))
         self._wait()

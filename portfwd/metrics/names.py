@@ -1,10 +1,9 @@
 # -*- test-case-name: tests.metrics.test_names -*-
 """
-Every metric: its name, its kind, its labels and what it means.
+All metrics: name, kind, labels and meaning.
 
-One table, from which the exposition and the reference are made. Names and units
-follow Prometheus' conventions: base units in the name, ``_total`` for what only grows. It
-refuses to know where the numbers come from.
+The exposition and the reference are made from this table. Names and units follow Prometheus' conventions:
+base units in the name, and ``_total`` for counters. The values are in `portfwd.metrics.exposition`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from attrs import frozen
 
 
 class MetricKind(enum.Enum):
-    """What a metric does: only grow, go up and down, or tell how often what was how long."""
+    """The type of a metric in Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -28,7 +27,7 @@ class MetricName:
     """
     One metric.
 
-    :ivar about: one sentence, without its full stop.
+    :ivar about: one sentence without a full stop.
     """
 
     name: str
@@ -48,7 +47,7 @@ NAMES: Final[tuple[MetricName, ...]] = (
     MetricName("portfwd_ready", _GAUGE, "1 while clients are accepted, 0 before and while draining"),
     MetricName("portfwd_listeners", _GAUGE, "listening sockets, by state", ("state",)),
     MetricName("portfwd_sessions_active", _GAUGE, "sessions that are not closed", _RULE),
-    MetricName("portfwd_sessions_total", _COUNTER, "sessions that were begun, refused ones too", _RULE),
+    MetricName("portfwd_sessions_total", _COUNTER, "sessions that have begun, including refused ones", _RULE),
     MetricName("portfwd_sessions_closed_total", _COUNTER, "sessions that were closed, by close reason",
                ("rule", "reason")),
     MetricName("portfwd_limit_refusals_total", _COUNTER,
@@ -64,50 +63,50 @@ NAMES: Final[tuple[MetricName, ...]] = (
                " dropped=", ("rule", "cause")),
     MetricName("portfwd_filter_failures_total", _COUNTER, "how often a filter raised an exception", _RULE),
     MetricName("portfwd_bytes_total", _COUNTER,
-               "bytes given to the kernel of the receiving side, of open sessions too", _FLOW),
-    MetricName("portfwd_spliced_bytes_total", _COUNTER, "those of them that never left the kernel", _FLOW),
-    MetricName("portfwd_reads_total", _COUNTER, "system calls that took bytes from the sending side", _FLOW),
-    MetricName("portfwd_writes_total", _COUNTER, "system calls that gave bytes to the receiving side", _FLOW),
+               "bytes written to the receiving side, including open sessions", _FLOW),
+    MetricName("portfwd_spliced_bytes_total", _COUNTER, "those of them that were spliced", _FLOW),
+    MetricName("portfwd_reads_total", _COUNTER, "system calls that read from the sending side", _FLOW),
+    MetricName("portfwd_writes_total", _COUNTER, "system calls that wrote to the receiving side", _FLOW),
     MetricName("portfwd_paused_seconds_total", _COUNTER,
-               "time for which a side was not read because the other did not take more", _FLOW),
+               "time for which a side was not read because the other one accepted no more bytes", _FLOW),
     MetricName("portfwd_tcp_retransmits_total", _COUNTER,
-               "segments that the kernel sent again to clients and to upstreams, of open sessions too; of"
-               " rules with tcp-info=on", ("rule", "side")),
-    MetricName("portfwd_dial_seconds", _HISTOGRAM, "how long it took to reach an upstream", _RULE),
+               "segments that the kernel retransmitted to clients and to upstreams, including open sessions;"
+               " for rules with tcp-info=on", ("rule", "side")),
+    MetricName("portfwd_dial_seconds", _HISTOGRAM, "time until an upstream was reached", _RULE),
     MetricName("portfwd_first_byte_seconds", _HISTOGRAM,
-               "how long it took from there to the upstream's first byte", _RULE),
-    MetricName("portfwd_session_seconds", _HISTOGRAM, "how long sessions lasted", _RULE),
+               "time from then until the upstream's first byte", _RULE),
+    MetricName("portfwd_session_seconds", _HISTOGRAM, "duration of sessions", _RULE),
     MetricName("portfwd_target_sessions_active", _GAUGE,
                "sessions that have reached the target and are not closed", _TARGET),
     MetricName("portfwd_target_closed_total", _COUNTER,
                "sessions that had reached the target and were closed, by close reason",
                (*_TARGET, "reason")),
     MetricName("portfwd_target_state", _GAUGE,
-               "1 for the state that the target is in, 0 for the others; of rules with several targets or"
+               "1 for the state of the target, 0 for the others; for rules with several targets or"
                " checks", (*_TARGET, "state")),
     MetricName("portfwd_target_changes_total", _COUNTER,
-               "how often the target went from one of these states to another", _TARGET),
-    MetricName("portfwd_target_check_seconds", _GAUGE, "how long the last check of the target took",
+               "how often the state of the target changed", _TARGET),
+    MetricName("portfwd_target_check_seconds", _GAUGE, "duration of the last check of the target",
                (*_TARGET, "check")),
     MetricName("portfwd_target_dials_total", _COUNTER, "dials of the target", _TARGET),
     MetricName("portfwd_target_failures_total", _COUNTER, "dials in which the target could not be reached",
                _TARGET),
     MetricName("portfwd_target_bytes_total", _COUNTER, "bytes moved between clients and the target",
                (*_TARGET, "direction")),
-    MetricName("portfwd_descriptors", _GAUGE, "file descriptors that are taken, as portfwd counts them"),
-    MetricName("portfwd_descriptors_limit", _GAUGE, "how many the process may have; 0: no limit"),
-    MetricName("portfwd_pipes_lent", _GAUGE, "pipes that flows splice through now"),
-    MetricName("portfwd_pipe_bytes", _GAUGE, "the size of all pipes, idle ones included"),
+    MetricName("portfwd_descriptors", _GAUGE, "used file descriptors, as counted by portfwd"),
+    MetricName("portfwd_descriptors_limit", _GAUGE, "maximum number of file descriptors; 0: no limit"),
+    MetricName("portfwd_pipes_lent", _GAUGE, "pipes that flows use to splice now"),
+    MetricName("portfwd_pipe_bytes", _GAUGE, "the size of all pipes, including idle ones"),
     MetricName("portfwd_pipes_refused_total", _COUNTER, "how often a flow copied because there was no pipe"),
     MetricName("portfwd_sources", _GAUGE, "client addresses that are remembered for limits"),
     MetricName("portfwd_sources_forgotten_total", _COUNTER,
-               "client addresses whose rate was forgotten for want of room"),
+               "client addresses whose rate was forgotten because too many were remembered"),
     MetricName("portfwd_reloads_total", _COUNTER, "reloads that changed the rules"),
     MetricName("portfwd_reload_failures_total", _COUNTER, "reloads that were refused, and changed nothing"),
     MetricName("portfwd_reload_time_seconds", _GAUGE,
                "when the last reload changed the rules, since the epoch; 0: never"),
     MetricName("portfwd_certificate_not_after_seconds", _GAUGE,
-               "when a certificate that is shown to clients or targets ends, since the epoch", ("file",)),
+               "when a certificate presented to clients or targets expires, since the epoch", ("file",)),
     MetricName("portfwd_reactor_lag_seconds", _HISTOGRAM,
-               "how late the reactor was, looked at four times a second"),
+               "delay of the reactor, measured four times a second"),
 )  # fmt: skip

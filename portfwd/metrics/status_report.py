@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.metrics.test_status_report -*-
 """
-Figures as rinetd-uv's status file and its line of statistics have them.
+Write figures in the formats of rinetd-uv's status file and its line of statistics.
 
-The keys of the JSON form, and the words of the line, are rinetd-uv's, so that programs that read them go on
-working. Its ``buffer_pool`` is missing: there is none here. ``bytes_in`` came from clients. Unlike
-rinetd-uv's, the numbers of bytes have those of open sessions.
+The keys of the JSON form and the words of the line are rinetd-uv's, so programs that read them continue to
+work. ``buffer_pool`` is missing, because there is no such pool. ``bytes_in`` are bytes from clients. Byte
+counts include open sessions, unlike in rinetd-uv.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from portfwd.metrics.figures import Figures, RuleFigures
 from portfwd.metrics.tally import TargetTally
 from portfwd.values import CloseReason, counted
 
-#: What sessions are counted by.
+#: The protocols by which sessions are counted.
 PROTOCOLS: Final = ("tcp", "udp", "unix")
 _UNITS: Final = ("B", "K", "M", "G", "T")
 
@@ -27,11 +27,11 @@ _UNITS: Final = ("B", "K", "M", "G", "T")
 @frozen
 class RuleFacts:
     """
-    What figures do not say of a rule.
+    Facts about a rule that its figures do not have.
 
     :ivar protocol: one of `PROTOCOLS`.
-    :ivar algorithm: how it chooses among its targets, in rinetd-uv's words where it has one.
-    :ivar hosts: of its targets by their labels; without those that have none.
+    :ivar algorithm: its balancing method, by rinetd-uv's name if there is one.
+    :ivar hosts: hosts of its targets by their labels; without targets that have no host.
     """
 
     protocol: str
@@ -43,12 +43,12 @@ def make_report(
     figures: Figures, facts: Mapping[str, RuleFacts], *, timestamp: str, uptime: float, since: str
 ) -> dict[str, Any]:
     """
-    The status of a process, in the order of rinetd-uv's file.
+    Build the status of a process, in the order of rinetd-uv's file.
 
-    :param facts: by name of the rule.
-    :param timestamp: now.
-    :param uptime: seconds.
-    :param since: when it was started or last reloaded.
+    :param facts: facts by name of the rule.
+    :param timestamp: the current time.
+    :param uptime: seconds since the start.
+    :param since: time of the start or the last reload.
     """
     active, total = dict.fromkeys(PROTOCOLS, 0), dict.fromkeys(PROTOCOLS, 0)
     for name, rule in figures.rules.items():
@@ -113,12 +113,12 @@ def _rule(name: str, rule: RuleFigures, facts: RuleFacts | None) -> dict[str, An
 
 
 def json_text(report: Mapping[str, Any]) -> str:
-    """The JSON form."""
+    """Return the JSON form."""
     return json.dumps(report, indent=2) + "\n"
 
 
 def plain_text(report: Mapping[str, Any]) -> str:
-    """The form for people."""
+    """Return the text form."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
@@ -160,7 +160,7 @@ def _uptime(seconds: int) -> str:
 
 
 def size_text(count: int) -> str:
-    """A number of bytes as rinetd-uv writes it: ``512B``, ``1.5K``, ``2.0G``."""
+    """Format a number of bytes as rinetd-uv does: ``512B``, ``1.5K``, ``2.0G``."""
     size, unit = float(count), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
@@ -168,7 +168,7 @@ def size_text(count: int) -> str:
 
 
 def stats_line(report: Mapping[str, Any]) -> str:
-    """The line of statistics; of each pair the first number is of open sessions, the second of all."""
+    """Return the line of statistics. Pairs have the number of open sessions and that of all sessions."""
     counts, errors = report["connections"], report["errors"]
     pairs = {"conns": ("active", "total")}
     pairs.update({one: (f"active_{one}", f"total_{one}") for one in PROTOCOLS})

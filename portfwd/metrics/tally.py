@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.metrics.test_tally -*-
 """
-What the closed sessions of a rule did, added up: integers, at the end of each session.
+Sums over the closed sessions of a rule, updated at the end of each session.
 
-What open sessions did so far is read from them when somebody asks; nothing is counted while bytes
-move. Where nobody asks for metrics there is no `Ledger`, and nothing is counted at all.
+The values of open sessions are read for each scrape, so nothing is counted while bytes are moved. Without a
+listener for metrics there is no `Ledger`, and nothing is counted.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from weakref import WeakValueDictionary
 from portfwd.values import CloseReason, FlowSummary, SessionSummary, Side
 from portfwd.wire.tcp_info import retransmits_of
 
-#: Upper bounds in seconds of the times that a network takes: from one machine's next to the dial limit.
+#: Upper bounds of network times in seconds: from a neighbouring machine to the limit of dials.
 NETWORK_TIMES: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
 )  # fmt: skip
-#: The same of the lives of sessions: from one answer to days.
+#: Upper bounds of the duration of sessions in seconds: from one answer to days.
 SESSION_TIMES: Final = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 172800.0)
 
-#: The label of targets that a filter chose by their address: there may be any number of them.
+#: The common label of targets that a filter chose by address, whose number is not bounded.
 CHOSEN: Final = "(chosen)"
 
 
 class Histogram:
     """
-    How many times were how long.
+    A histogram of durations.
 
-    :ivar bounds: upper bounds of the buckets, each included, in seconds.
-    :ivar counts: times in each bucket and no lower one; the last is of those beyond all bounds.
-    :ivar total: the sum of all, in seconds.
+    :ivar bounds: inclusive upper bounds of the buckets, in seconds.
+    :ivar counts: number of values in each bucket, not cumulative; the last one is for values above all.
+    :ivar total: the sum of all values, in seconds.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -47,19 +47,19 @@ class Histogram:
         return f"<Histogram {sum(self.counts)} times, {self.total:g} s>"
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Add one value."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
     def merge(self, other: Histogram) -> None:
-        """Everything that `other`, which has the same bounds, has as well."""
+        """Add the values of `other`, which has the same bounds."""
         for index, count in enumerate(other.counts):
             self.counts[index] += count
         self.total += other.total
 
 
 class FlowTally:
-    """What flows of one direction did; the fields are `FlowSummary`'s."""
+    """Sums over flows of one direction; the fields are those of `FlowSummary`."""
 
     __slots__ = ("bytes", "paused", "reads", "spliced", "writes")
 
@@ -74,7 +74,7 @@ class FlowTally:
         return f"<FlowTally {self.bytes} bytes>"
 
     def add(self, flow: FlowSummary | FlowTally) -> None:
-        """One more flow, or several."""
+        """Add one flow, or the sums of several."""
         self.bytes += flow.bytes
         self.reads += flow.reads
         self.writes += flow.writes
@@ -84,9 +84,9 @@ class FlowTally:
 
 class TargetTally:
     """
-    One target's sessions.
+    Sums over the sessions of one target.
 
-    :ivar reasons: how many were closed for each reason.
+    :ivar reasons: number of closed sessions by reason.
     """
 
     __slots__ = ("reasons", "to_client", "to_upstream")
@@ -97,14 +97,14 @@ class TargetTally:
         self.to_client = FlowTally()
 
     def closed(self, summary: SessionSummary) -> None:
-        """A session is over."""
+        """Add a closed session."""
         if summary.reason is not None:
             self.reasons[summary.reason] += 1
         self.to_upstream.add(summary.to_upstream)
         self.to_client.add(summary.to_client)
 
     def merge(self, other: TargetTally) -> None:
-        """Everything that `other` has as well."""
+        """Add the sums of `other`."""
         self.reasons.update(other.reasons)
         self.to_upstream.add(other.to_upstream)
         self.to_client.add(other.to_client)
@@ -112,14 +112,14 @@ class TargetTally:
 
 class RuleTally(TargetTally):
     """
-    One rule's sessions.
+    Sums over the sessions of one rule.
 
-    :ivar targets: by target as the file writes it, or `CHOSEN`.
-    :ivar dial: how long it took to reach an upstream.
-    :ivar first_byte: how long an upstream took to say something.
-    :ivar duration: how long sessions lasted.
+    :ivar targets: sums by target as written in the file, or `CHOSEN`.
+    :ivar dial: seconds until an upstream was reached.
+    :ivar first_byte: seconds from then until the upstream's first byte.
+    :ivar duration: durations of sessions.
     :ivar dropped: datagrams that sessions dropped, by cause.
-    :ivar retransmits: segments that were sent again, by side.
+    :ivar retransmits: retransmitted segments, by side.
     """
 
     __slots__ = ("__weakref__", "dial", "dropped", "duration", "first_byte", "retransmits", "targets")
@@ -137,12 +137,12 @@ class RuleTally(TargetTally):
         return f"<RuleTally {sum(self.reasons.values())} closed>"
 
     def known(self, *targets: str) -> None:
-        """These are targets of the rule, and counted by their names from here on."""
+        """Count these targets by their names."""
         for target in targets:
             self.targets.setdefault(target, TargetTally())
 
     def closed(self, summary: SessionSummary, target: str = "") -> None:
-        """A session is over, which had reached `target`; empty for none."""
+        """Add a closed session; `target` is empty if it has reached none."""
         super().closed(summary)
         self.duration.add(summary.duration)
         if summary.dropped:
@@ -157,21 +157,21 @@ class RuleTally(TargetTally):
             self.target(target).closed(summary)
 
     def sent_again(self, told: tuple[bytes, bytes]) -> None:
-        """Count what the kernel told of a session's two connections."""
+        """Add the retransmits in the ``TCP_INFO`` of a session's two connections."""
         for side, data in zip(Side, told, strict=True):
             self.retransmits[side.value] += retransmits_of(data)
 
     def label(self, target: str) -> str:
-        """What the sessions of `target` are counted under."""
+        """Return the label under which sessions of `target` are counted."""
         return target if target in self.targets else CHOSEN
 
     def target(self, target: str) -> TargetTally:
-        """Where the sessions of `target` are counted."""
+        """Return the sums for `target`."""
         return self.targets.setdefault(self.label(target), TargetTally())
 
 
 class Ledger:
-    """The tallies of all rules, by name: a rule that a reload replaces goes on where the old one was."""
+    """The tallies of all rules by name, so the successor of a rule after a reload continues its counts."""
 
     def __init__(self) -> None:
         self._rules: WeakValueDictionary[str, RuleTally] = WeakValueDictionary()
@@ -180,7 +180,7 @@ class Ledger:
         return f"<Ledger of {len(self._rules)} rules>"
 
     def rule(self, name: str) -> RuleTally:
-        """The tally of the rule `name`; kept as long as somebody has it."""
+        """Return the tally of the rule `name`; it is kept while there is a reference to it."""
         tally = self._rules.get(name)
         if tally is None:
             tally = self._rules[name] = RuleTally()

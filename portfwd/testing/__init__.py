@@ -1,13 +1,11 @@
 """
-For people who write filters, and for the tests of portfwd itself.
+Tools for tests of filters, also used by the tests of portfwd.
 
-`Pipe` runs filters on plain bytes, `every_split` insists that it does not matter how bytes are
-cut, `check_filter` is the filter contract as a test, and `started` starts a factory for them.
+`Pipe` runs filters on plain bytes. `every_split` checks that a result does not depend on how bytes are split.
+`check_filter` checks the filter contract. `started` starts a factory for a test.
 
-`portfwd.testing.peers` has scripted peers on real sockets, whose cases read as
-conversations; `portfwd.testing.script` is their language;
-`portfwd.testing.data` the checked bytes they send. Nothing here is imported
-by the forwarder.
+`portfwd.testing.peers` has scripted peers on real sockets, `portfwd.testing.script` their language, and
+`portfwd.testing.data` the bytes that they send and check. The forwarder imports none of these modules.
 """
 
 from __future__ import annotations

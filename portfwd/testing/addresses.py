@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.testing.test_peers -*-
-"""What scripted peers do to plain sockets: addresses as the socket module has them, and buffer sizes."""
+"""Convert addresses to and from those of the socket module, and set buffer sizes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from portfwd.values import Address, InetAddress, UnixAddress
 
 
 def family_of(address: Address) -> socket.AddressFamily:
-    """The socket family for `address`; hosts are literals."""
+    """Return the socket family of `address`, whose host is an IP address."""
     if isinstance(address, UnixAddress):
         return socket.AF_UNIX
     return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 def sockaddr_of(address: Address) -> tuple[str, int] | str:
-    """What ``bind`` and ``connect`` take."""
+    """Convert `address` to the argument of ``bind`` and ``connect``."""
     return address.sockaddr if isinstance(address, UnixAddress) else (address.host, address.port)
 
 
 def address_of(sockaddr: object) -> Address | None:
-    """The address in what ``getsockname`` returns; None for a unix socket without a name."""
+    """Convert the result of ``getsockname``; None for a unix socket without a name."""
     if isinstance(sockaddr, tuple):
         return InetAddress(str(sockaddr[0]), int(sockaddr[1]))
     if isinstance(sockaddr, bytes):
@@ -30,7 +30,7 @@ def address_of(sockaddr: object) -> Address | None:
 
 
 def set_buffers(connection: socket.socket, receive: int | None, send: int | None) -> None:
-    """Set the kernel's buffer sizes where they are given; the kernel doubles and bounds them."""
+    """Set the given buffer sizes, bytes; the kernel doubles and bounds them."""
     if receive is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
     if send is not None:

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.testing.test_pipe -*-
-"""What a test gives as a filter (an instance, a class, a factory, a plug-in), as a clause of a rule."""
+"""Convert what a test passes as a filter (an instance, a class, a factory, a plug-in) to a filter clause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portfwd.testing.started import started
 
 
 def clause_of(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
-    """Name and factory of what a test gives."""
+    """Return the name and the factory of `one`."""
     if isinstance(one, type) and hasattr(one, "build"):
         return one.__name__, started(one())
     if isinstance(one, type):
@@ -31,6 +31,6 @@ def clause_of(one: Any, routes: Sequence[RouteClause]) -> tuple[str, Any]:
 
 
 def _said_by(one: Any) -> dict[str, Any]:
-    """What a class says of its filters; it is its own factory."""
+    """Return the factory attributes of a class of filters, which is its own factory."""
     names = [name for name in attrs.fields_dict(Factory) if name != "make"]
     return {name: getattr(one, name) for name in names if hasattr(one, name)}

@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.testing.test_contract -*-
 """
-The filter contract as a test: `check_filter` runs a filter in many ways, and says what it broke.
+Check the filter contract: `check_filter` runs a filter in many ways and reports violations.
 
-An author gives a few conversations that the filter is made for. They are cut everywhere, cut
-short, damaged, run beside each other, met by a dial that fails and closed in the middle;
-junk is sent until a filter that hoards it shows. The damage is the same in every run.
+The author provides sample conversations. They are split at every position, truncated, damaged, run
+concurrently, closed early, and run with a dial that fails. Random bytes are sent to detect unbounded memory.
+The damage is the same in every run.
 
-It shows that a filter keeps the contract, not that it does the right thing: what should come
-out of a conversation is for the author's own tests to say, with `portfwd.testing.Pipe`.
+It checks the contract, not the function of the filter. For that, write tests with `portfwd.testing.Pipe`.
 """
 
 from __future__ import annotations
@@ -29,28 +28,29 @@ from portfwd.testing.pipe import Pipe
 from portfwd.testing.splits import SIZES, describe, splits
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, counted
 
-#: What a filter is made for: bytes of the client, or who says what, in turn.
+#: A sample conversation: bytes of the client, or pairs of a direction and bytes.
 Sample = bytes | Sequence[tuple[Direction, bytes]]
 
 _Script = list[tuple[Direction, bytes]]
 
-#: How often each sample is damaged.
+#: Number of damaged variants of each sample.
 DAMAGES: Final = 50
 
-#: Events in a row, after the end of both sides or between two pieces, in which a filter must come to rest.
+#: Maximum events, after the end of both sides or between two pieces, until a filter must not act any more.
 MAX_EVENTS: Final = 2_000
 
-#: Junk that is sent beyond what may be held, in pieces of this size.
+#: Size of the pieces of random bytes that are sent to detect unbounded memory.
 JUNK: Final = 4096
 
-#: Bytes that a filter may keep in attributes beside what the relay may hold for it: tables, a last line.
+#: Maximum bytes in attributes of a filter, in addition to those that the relay holds for it: tables, a last
+#: line.
 OWN: Final = 64 * 1024
 
 
-#: Objects that are looked at for what a filter keeps.
+#: Maximum number of objects that are visited to measure the memory of a filter.
 MOST_OBJECTS: Final = 100_000
 
-#: What keeps nothing for one session: code, and what the relay hands out.
+#: Types that are not counted as memory of a session: code, and objects of the relay.
 NOT_KEPT: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, Connection, Pipe)
 
 
@@ -59,7 +59,7 @@ class ContractBroken(AssertionError):
 
 
 class Unanswered(Exception):
-    """What `check_filter` lets an `Await` raise."""
+    """The exception that `check_filter` makes an `Await` raise."""
 
 
 def check_filter(
@@ -121,7 +121,7 @@ def _script(sample: Sample) -> _Script:
 
 
 class _Check:
-    """One filter that is checked, and how it is run."""
+    """The check of one filter."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Check:
 
     def _open(self, **options: Any) -> Pipe:
         make: Any = self._make
-        # A pipe makes what is a class, and gives it the routes that it takes.
+        # A pipe instantiates a class and passes the routes that it accepts.
         made = make if isinstance(make, type) or not callable(make) else make()
         return Pipe(made, routes=self._routes, strict=False, datagrams=self._datagrams, **options)
 
@@ -158,10 +158,10 @@ class _Check:
         raise ContractBroken(f"it awaits one thing after another, more than {MAX_EVENTS}")
 
     def _finish(self, how: str, pipe: Pipe) -> Outcome:
-        """End both sides, and see that the ends come out and nothing was raised."""
+        """End both sides; check that the ends are passed on and nothing was raised."""
         open_ends = [] if self._datagrams else [TO_UPSTREAM, TO_CLIENT]
         for _ in range(MAX_EVENTS):
-            # Some filters dial only after a while; the upstream has no end before.
+            # Some filters dial only after a while; the upstream cannot end before.
             for direction in tuple(open_ends):
                 if direction is TO_UPSTREAM or pipe.connected:
                     open_ends.remove(direction)
@@ -193,7 +193,7 @@ class _Check:
     # What is checked
 
     def shape(self) -> None:
-        """The filter has the methods, its factory the attributes, that the relay asks for."""
+        """The filter has the methods, and its factory the attributes, that the relay requires."""
         pipe = self._open()
         for stage in pipe.chain.stages:
             try:
@@ -214,7 +214,7 @@ class _Check:
         self._see("closing it unused", pipe)
 
     def again(self, number: int, script: _Script, outcome: Outcome) -> None:
-        """A second session is like the first, and like one that is shown everything."""
+        """A second session has the same outcome, also if all bytes are shown."""
         for how, options in (("run again", {}), ("shown what need not be", {"shows_all": True})):
             other = self.run(f"sample {number} {how}", script, **options)
             if other != outcome:
@@ -237,7 +237,7 @@ class _Check:
                 for start in range(0, len(data), step)
             ]
             other = self.run(f"sample {number}", pieces)
-            # Where it closes, one side may have passed more before than in one piece.
+            # If the filter closes, one direction may have passed more bytes before than in one piece.
             same = other == outcome or (
                 outcome.finished is not None
                 and other.finished == outcome.finished
@@ -249,7 +249,7 @@ class _Check:
                 raise ContractBroken(f"{how}: {other}, in one piece it was {outcome}")
 
     def pipelined(self, number: int, script: _Script, outcome: Outcome) -> None:
-        """A client may not wait for answers: the order in which it gets them is the same."""
+        """A client that does not wait for answers gets them in the same order."""
         how = f"sample {number} with all of the client's bytes first"
         client = [(direction, data) for direction, data in script if direction is TO_UPSTREAM]
         upstream = [(direction, data) for direction, data in script if direction is TO_CLIENT]
@@ -271,7 +271,7 @@ class _Check:
             )
 
     def answered_at_once(self, number: int, script: _Script, outcome: Outcome) -> None:
-        """A result may be there before the filter has finished what it is doing."""
+        """A result may be available before the method of the filter has returned."""
         how = f"sample {number} with results that are there at once"
         asked: list[object] = []
 
@@ -339,7 +339,7 @@ class _Check:
         self._see(f"sample {number} with a dial that fails", pipe)
 
     def asks_fail(self, number: int, script: _Script) -> None:
-        """What is awaited may raise: then the filter says what follows, or the session ends."""
+        """An awaitable may raise. Then the filter decides, or the session ends."""
         error = Unanswered("check_filter lets every Await fail once")
         pipe = self._open()
         for index in range(len(script) + 1):
@@ -348,13 +348,13 @@ class _Check:
             if index < len(script) and (script[index][0] is TO_UPSTREAM or pipe.connected):
                 pipe.send(*script[index])
         pipe.close()
-        # A filter without `failed` raises it, so to speak; what else it raises is its own mistake.
+        # For a filter without `failed` this exception is reported; any other one is an error of the filter.
         pipe.troubles[:] = [trouble for trouble in pipe.troubles if trouble.error is not error]
         self._see(f"sample {number} with results that do not come", pipe)
 
     def damage(self, number: int, script: _Script) -> None:
         """Bytes may be anything."""
-        # The same damage in every run; nothing secret.
+        # A fixed seed: the same damage in every run.
         random = Random(number)  # noqa: S311
         for damage in range(DAMAGES):
             damaged = [(direction, _damaged(data, random)) for direction, data in script]
@@ -363,7 +363,7 @@ class _Check:
             self.run(f"sample {number}, damage {damage}", damaged)
 
     def junk(self, number: int, script: _Script) -> None:
-        """What a filter keeps is bounded, whatever it is sent."""
+        """The memory of a filter is bounded for any input."""
         random = Random(number)  # noqa: S311
         pipe = self._open()
         limit = OWN + sum(2 * stage.max_hold for stage in pipe.chain.stages)
@@ -379,7 +379,7 @@ class _Check:
         self._finish(f"sample {number} and junk", pipe)
 
     def side_by_side(self, scripts: list[_Script], alone: list[Outcome]) -> None:
-        """Sessions do not know of each other."""
+        """Sessions do not affect each other."""
         pipes = [self._open() for _ in scripts]
         for turn in range(max(map(len, scripts))):
             for pipe, script in zip(pipes, scripts, strict=True):
@@ -392,12 +392,12 @@ class _Check:
 
 
 def _agree(one: bytes, other: bytes) -> bool:
-    """Whether one of them only goes on where the other stops."""
+    """Whether one is a prefix of the other."""
     return one.startswith(other) or other.startswith(one)
 
 
 def _damaged(data: bytes, random: Random) -> bytes:
-    """`data`, with something wrong."""
+    """Return `data` with random damage."""
     start, stop = sorted((random.randint(0, len(data)), random.randint(0, len(data))))
     junk = random.randbytes(random.choice((1, 2, 8, 300)))
     return random.choice(
@@ -414,7 +414,7 @@ def _damaged(data: bytes, random: Random) -> bytes:
 
 
 def _bytes_in(thing: object) -> int:
-    """The bytes and characters that `thing` keeps: in its attributes, in containers, in objects there."""
+    """Count the bytes and characters in the attributes of `thing`, with nested containers and objects."""
     seen: set[int] = set()
     left = [thing]
     size = 0

@@ -1,15 +1,12 @@
 # -*- test-case-name: tests.testing.test_data -*-
 """
-The bytes scripted peers send, and the proof that exactly these arrived.
+The bytes that scripted peers send, and their verification on arrival.
 
-A `Pattern` is an endless stream that costs next to nothing to make and whose
-byte at any position is known, so a receiver compares what it got with what
-was sent at that position, and a lost, doubled, swapped or foreign byte shows
-where it happens. `Sent` is the record of one peer's output, pattern and
-literal text mixed; `Received` checks one peer's input against such a record.
+A `Pattern` is an endless stream that is cheap to generate. The byte at each position is known, so a receiver
+detects lost, duplicated, swapped and foreign bytes where they occur. `Sent` records the output of one peer,
+with pattern and literal text. `Received` compares the input of one peer with such a record.
 
-Nothing here touches a socket, and no byte is random: a seed gives the same
-stream in every run.
+No sockets are used. A seed gives the same stream in every run.
 """
 
 from __future__ import annotations
@@ -22,37 +19,36 @@ from typing import Final, Protocol
 
 from portfwd.values import counted
 
-#: The stream is made of blocks of this many bytes, each stamped with its seed and number.
+#: Bytes of a block of the stream. Each block begins with its seed and number.
 BLOCK: Final = 65536
 _STAMP: Final = struct.Struct(">QQ")
-#: How far around a mismatch `Received` looks for the place where the wrong bytes belong.
+#: Bytes before and after a mismatch in which `Received` searches for the wrong bytes.
 _SEARCH: Final = 4 * 1024 * 1024
-#: Bytes compared in that search: enough not to be found by chance.
+#: Bytes compared in that search, enough to exclude a coincidence.
 _SAMPLE: Final = 24
-#: Received bytes that nothing is known about are kept up to this bound, 64 MiB.
+#: Maximum bytes that are kept if it is not known what to expect, 64 MiB.
 MAX_KEPT: Final = 64 * 1024 * 1024
 
 
 class WrongBytes(AssertionError):
-    """What arrived is not a prefix of what was sent; the text says where, and what came instead."""
+    """The received bytes are not a prefix of the sent bytes; the text says where they differ, and how."""
 
 
 class Source(Protocol):
     """Anything that knows the bytes of a stream by position."""
 
     def slice(self, start: int, size: int) -> bytes:
-        """The bytes ``start`` to ``start + size``; fewer where the stream is shorter."""
+        """Return the bytes ``start`` to ``start + size``; fewer if the stream is shorter."""
 
 
 class Pattern:
     """
     An endless stream of bytes.
 
-    A seeded random tile repeats every `BLOCK` bytes; the first 16 bytes of
-    each block are the seed and the block's number. So no two blocks of a
-    stream, and no blocks of two streams, are the same.
+    A seeded random tile repeats every `BLOCK` bytes. The first 16 bytes of each block are the seed and the
+    number of the block, so all blocks of all streams differ.
 
-    :param seed: 0 to 2**64 - 1; another seed is another stream.
+    :param seed: 0 to 2**64 - 1; selects the stream.
     """
 
     def __init__(self, seed: int) -> None:
@@ -75,7 +71,7 @@ class Pattern:
         return block
 
     def slice(self, start: int, size: int) -> bytes:
-        """The `size` bytes from position `start` on."""
+        """Return `size` bytes from the position `start`."""
         first, skip = divmod(start, BLOCK)
         if skip + size <= BLOCK:
             return self._block(first)[skip : skip + size]
@@ -91,29 +87,28 @@ class Pattern:
 
 
 class Literal:
-    """A `Source` that is just some bytes: what a filter is expected to make of its input, say."""
+    """A `Source` of fixed bytes, for instance the expected output of a filter."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def slice(self, start: int, size: int) -> bytes:
-        """The bytes ``start`` to ``start + size`` of the text."""
+        """Return the bytes ``start`` to ``start + size``."""
         return self._data[start : start + size]
 
 
 class Sent:
     """
-    The record of what one peer sends: a `Source` for the other one.
+    The record of the bytes that one peer sends: a `Source` for the other one.
 
-    Bytes are planned before they are written, so that a receiver in another
-    thread never sees a byte before the record does, and confirmed when the
-    kernel took them.
+    Bytes are planned before they are written, because a receiver in another thread may compare them at once.
+    They are confirmed when the kernel has accepted them.
 
-    :param pattern: where bytes come from that are asked for by size only. The
-        byte at position *n* of the record is the pattern's byte *n*.
+    :param pattern: the source of bytes that are requested by size. The byte at position *n* of the record is
+        the pattern's byte *n*.
 
-    :ivar count: bytes the kernel took.
-    :ivar sha256: of those bytes.
+    :ivar count: number of bytes that the kernel accepted.
+    :ivar sha256: hash of these bytes.
     """
 
     def __init__(self, pattern: Pattern) -> None:
@@ -122,7 +117,7 @@ class Sent:
         self._planned = 0
         self._literals: list[tuple[int, bytes]] = []
         self._hash = hashlib.sha256()
-        # Patterns remember their last block: two threads must not share that by turns.
+        # A pattern caches its last block, which two threads must not use at the same time.
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -130,30 +125,30 @@ class Sent:
 
     @property
     def sha256(self) -> str:
-        """The hash of all bytes the kernel took, in hexadecimal."""
+        """The hash of all bytes that the kernel accepted, in hexadecimal."""
         return self._hash.hexdigest()
 
     def plan(self, size: int) -> bytes:
-        """Announce the next `size` bytes of the pattern, and return them."""
+        """Plan the next `size` bytes of the pattern, and return them."""
         with self._lock:
             self._planned = self.count + size
             return self.pattern.slice(self.count, size)
 
     def plan_literal(self, data: bytes) -> bytes:
-        """Announce `data` as the next bytes, and return it."""
+        """Plan `data` as the next bytes, and return it."""
         with self._lock:
             self._planned = self.count + len(data)
             self._literals.append((self.count, data))
             return data
 
     def confirm(self, data: bytes | memoryview) -> None:
-        """The kernel took `data`, the first of the planned bytes."""
+        """The kernel accepted `data`, the first of the planned bytes."""
         with self._lock:
             self.count += len(data)
         self._hash.update(data)
 
     def slice(self, start: int, size: int) -> bytes:
-        """The planned bytes from `start` on; fewer than `size` where no more were planned."""
+        """Return the planned bytes from `start` on; fewer than `size` if no more were planned."""
         with self._lock:
             size = max(0, min(size, self._planned - start))
             expected = self.pattern.slice(start, size)
@@ -167,13 +162,12 @@ class Sent:
 
 class Received:
     """
-    What one peer got, checked byte by byte against a `Source`.
+    The bytes that one peer received, compared with a `Source`.
 
-    :param source: what should come. None: nothing is known, so the bytes are
-        kept (up to `MAX_KEPT`) for someone to look at.
+    :param source: the expected bytes. None: they are not known, so the bytes are kept (up to `MAX_KEPT`).
 
-    :ivar count: bytes that arrived.
-    :ivar sha256: of those bytes.
+    :ivar count: number of received bytes.
+    :ivar sha256: hash of these bytes.
     """
 
     def __init__(self, source: Source | None = None) -> None:
@@ -187,14 +181,14 @@ class Received:
 
     @property
     def sha256(self) -> str:
-        """The hash of all bytes that arrived, in hexadecimal."""
+        """The hash of all received bytes, in hexadecimal."""
         return self._hash.hexdigest()
 
     def add(self, data: bytes) -> None:
         """
-        Take the next bytes.
+        Add the next bytes.
 
-        :raises WrongBytes: if they are not what the source has at this position.
+        :raises WrongBytes: they differ from the source.
         """
         if self.source is None:
             self._kept += data
@@ -208,15 +202,15 @@ class Received:
         self._hash.update(data)
 
     def slice(self, start: int, size: int) -> bytes:
-        """Bytes that arrived, by position; fewer than `size` where fewer have come."""
+        """Return received bytes from `start` on; fewer than `size` if fewer were received."""
         size = max(0, min(size, self.count - start))
         if self.source is None:
             return bytes(self._kept[start : start + size])
-        # Each was compared when it came.
+        # They were compared on arrival.
         return self.source.slice(start, size)
 
     def _explain(self, source: Source, expected: bytes, data: bytes) -> str:
-        """One sentence on the first wrong byte, and where the bytes belong if they belong anywhere."""
+        """Describe the first wrong byte, and the position of these bytes in the source if it is found."""
         at = next((n for n, (a, b) in enumerate(zip(expected, data, strict=False)) if a != b), len(expected))
         position = self.count + at
         if at == len(expected):

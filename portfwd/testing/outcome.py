@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.testing.test_pipe -*-
-"""What a session of a `Pipe` leaves behind: what became of it, and what its filters logged."""
+"""The outcome of a session of a `Pipe`, and the log for its filters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.testing.test_peers -*-
 """
-One side of a conversation: its script, the socket it plays on, and the record of what came and went.
+One side of a conversation: its script, its socket, and the records of sent and received bytes.
 
-`portfwd.testing.peers` has the peers that connect or are connected to, and plays conversations.
+`portfwd.testing.peers` has the peers that connect or accept, and runs conversations.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from portfwd.testing.addresses import address_of, set_buffers
 from portfwd.testing.data import Pattern, Received, Sent, Source
 from portfwd.values import Address, counted
 
-#: Seconds a step may take if nobody says otherwise: generous, because it is only waited for in failures.
+#: Default maximum seconds of a step. It is large, because it expires only in failures.
 STEP_DEADLINE: Final = 20.0
 #: Largest single write and read, 1 MiB and 256 KiB.
 _WRITE: Final = 1024 * 1024
 _READ: Final = 256 * 1024
-#: How long a waiting peer may overlook that another one gave up.
+#: Maximum seconds until a waiting peer notices that another one has failed.
 LOOK_AROUND: Final = 0.1
-#: What says that the connection is broken, not ended.
+#: Errors of a connection that is broken and not ended.
 _BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNABORTED})
 
 
@@ -43,15 +43,15 @@ class Incoming(enum.Enum):
 
 
 class StepFailed(AssertionError):
-    """A step did not come out as its script says; the text says what happened instead."""
+    """A step failed; the text says what happened instead."""
 
 
 class Abandoned(Exception):
-    """Another peer of the conversation failed: stop, the blame is not here."""
+    """Another peer of the conversation failed: stop this one."""
 
 
 class Marks:
-    """The points peers of one conversation have said, and whether it was given up."""
+    """The marks that the peers of one conversation have set, and whether it was abandoned."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -59,23 +59,23 @@ class Marks:
         self._change = threading.Condition()
 
     def say(self, name: str) -> None:
-        """Mark the point `name`."""
+        """Set the mark `name`."""
         with self._change:
             self._said.add(name)
             self._change.notify_all()
 
     def said(self, name: str) -> bool:
-        """Whether somebody said `name`."""
+        """Whether the mark `name` is set."""
         with self._change:
             return name in self._said
 
     def hear(self, name: str, seconds: float) -> bool:
-        """Wait until `name` is said or the conversation given up; False when the time is up."""
+        """Wait until the mark `name` is set or the conversation is abandoned; False after `seconds`."""
         with self._change:
             return self._change.wait_for(lambda: name in self._said or self._abandoned, seconds)
 
     def abandon(self) -> None:
-        """A peer failed: nobody need wait any longer."""
+        """A peer failed: end all waits."""
         with self._change:
             self._abandoned = True
             self._change.notify_all()
@@ -93,15 +93,15 @@ class Peer:
 
     :param steps: `script.Step` values or lines of text.
     :param name: for reports.
-    :param seed: chooses the stream this peer sends; give each session of a case its own.
-    :param receives: what this peer should get; None: what the other peer of
-        the conversation sends. A filter that changes bytes needs a source of its own.
+    :param seed: selects the stream of this peer; each session of a test should have its own.
+    :param receives: the bytes that this peer should receive. None: those that the other peer sends. A test of
+        a filter that changes bytes needs another source.
     :param receive_buffer: ``SO_RCVBUF`` of the connection, bytes.
     :param send_buffer: ``SO_SNDBUF`` of the connection, bytes.
-    :param after: connect, or accept, only once another peer has said so.
+    :param after: connect or accept when another peer has set this mark.
 
-    :ivar sent: the record of what the kernel took.
-    :ivar received: the record of what came.
+    :ivar sent: the record of the bytes that the kernel accepted.
+    :ivar received: the record of the received bytes.
     :ivar incoming: how the reading side ended.
     :ivar local: this side's address, once connected.
     :ivar remote: the other side's address, once connected.
@@ -145,7 +145,7 @@ class Peer:
         )
 
     def report(self) -> str:
-        """The script and how far it came: ``+`` done, ``!`` failed or stopped here, ``.`` not reached."""
+        """Return the script with its progress: ``+`` done, ``!`` failed or stopped, ``.`` not reached."""
         sent, received = self.sent.count, self.received.count
         lines = [f"{self.name}: sent {sent}, received {received}, {self.incoming.value}"]
         for number, step in enumerate(self.steps):
@@ -162,7 +162,7 @@ class Peer:
     # -- running ---------------------------------------------------------------
 
     def run(self, marks: Marks, step_deadline: float) -> None:
-        """Connect and perform every step; what goes wrong is kept in `failure` and given to `marks`."""
+        """Connect and perform all steps; an exception is kept in `failure` and abandons the conversation."""
         self._marks = marks
         self._step_deadline = step_deadline
         try:
@@ -178,7 +178,7 @@ class Peer:
                 limit = step_deadline if step.within is None else step.within
                 self._perform(step, time.monotonic() + limit)
         except BaseException as error:
-            # Handed to converse, which raises it.
+            # `converse` raises it.
             self.failure = error
             marks.abandon()
 
@@ -200,7 +200,7 @@ class Peer:
         try:
             self.remote = address_of(connection.getpeername())
         except OSError:
-            # Reset between the handshake and here: the script will see it.
+            # Reset after the handshake: a step of the script will detect it.
             self.remote = None
 
     def _perform(self, step: script.Step, until: float) -> None:
@@ -249,9 +249,9 @@ class Peer:
 
     def _turn(self, until: float, *, writing: bool = False) -> bool:
         """
-        Wait once, take what is there, and say whether a write would do something.
+        Wait once for events, and read available bytes.
 
-        :returns: False when `until` has passed.
+        :returns: False if `until` has passed.
         """
         if self._marks.abandoned:
             raise Abandoned
@@ -270,7 +270,7 @@ class Peer:
         elif happened & select.POLLERR:
             self._look_for_reset(connection)
         elif happened & select.POLLHUP and not writing:
-            # Both directions are over: poll would return at once for ever, and nothing can come.
+            # Both directions are over: poll would return at once every time, and nothing can arrive.
             self._marks.hear("", wait)
         return True
 
@@ -288,21 +288,21 @@ class Peer:
         if data:
             self.received.add(data)
         else:
-            # Asking SO_ERROR took the error away: what looks like an end here is not one.
+            # Reading SO_ERROR has cleared the error, so this may be a reset that looks like an end.
             self.incoming = Incoming.RESET if self._broken else Incoming.END
 
     def _look_for_reset(self, connection: socket.socket) -> None:
         """
-        Ask the kernel without reading.
+        Check for a reset without reading.
 
-        After an end was read, ``recv`` says 0 for ever, whatever comes; and a peer that has
-        stopped reading must not read. The error is reported once, so it is remembered.
+        After an end, ``recv`` always returns 0, and a peer that has stopped reading must not read. The kernel
+        reports the error once, so it is stored.
         """
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _BROKEN:
             self._broken = True
 
     def _write(self, data: memoryview) -> int:
-        """Offer `data` to the kernel; the bytes it took, 0 when it is full."""
+        """Write `data`; return the number of bytes that the kernel accepted, 0 if it is full."""
         try:
             count = self._connection.send(data)
         except BlockingIOError:
@@ -326,7 +326,7 @@ class Peer:
                 return
 
     def _send(self, data: bytes, until: float, writes_of: tuple[int, int] | None, may_fail: bool) -> bool:
-        """Write all of `data`; False when that was refused and may be."""
+        """Write all of `data`; False if the connection failed and `may_fail` is set."""
         view = memoryview(data)
         while view:
             if not self._turn(until, writing=True):
@@ -382,7 +382,7 @@ class Peer:
         self._consumed = goal
 
     def _came(self) -> int:
-        """Bytes that arrived and no step has asked for yet."""
+        """The number of received bytes that no step has consumed."""
         return self.received.count - self._consumed
 
     def _expect_nothing(self, until: float) -> None:
@@ -407,7 +407,7 @@ class Peer:
             raise StepFailed(f"{found} came instead, after {counted(self.received.count, 'byte')}")
 
     def _is_over(self, kind: str) -> bool:
-        """Whether the last word was said; what was sent before a reset is read first, if it may be read."""
+        """Whether the other side has ended; bytes before a reset are read first, unless reading stopped."""
         if self.incoming is Incoming.OPEN:
             return self._broken and not self._reading
         return self.incoming is Incoming.RESET or self._broken or kind != "reset"

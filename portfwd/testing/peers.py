@@ -4,24 +4,21 @@ Scripted peers on real sockets: a case reads as a conversation.
 
 ::
 
-    with Listener() as upstream:
+    with ScriptedListener() as upstream:
         ...  # start a forwarder to upstream.address, listening on `address`
         client = Dialer(address, "send 1MiB", "end", 'expect "thanks"', "expect end")
         server = upstream.peer("read to end", 'send "thanks"', "end")
         converse(client, server)
 
-Each peer runs in a thread of its own with blocking steps, independent of any
-reactor; `converse` starts them, waits, and raises `ConversationFailed` with
-both sides' steps if one of them went wrong. A peer reads all the time unless
-its script says otherwise, and every byte is compared on arrival with what the
-other peer sent at that position: passing means that the bytes delivered are an
-exact prefix of the bytes sent. Afterwards ``client.sent``, ``server.received``
-and ``server.incoming`` have the counts and the end.
+Each peer runs in its own thread with blocking steps, independent of any reactor. `converse` starts them,
+waits, and raises `ConversationFailed` with the steps of both sides if one failed. A peer reads all the time
+unless its script stops it, and compares each byte with the byte that the other peer sent at that position. So
+a passed test means that the received bytes are an exact prefix of the sent ones. Afterwards ``client.sent``,
+``server.received`` and ``server.incoming`` have the counts and the end.
 
-The steps are in `portfwd.testing.script`. Every step has a deadline; none of
-them sleeps and hopes. Call `converse` in a thread
-(``twisted.internet.threads.deferToThread``) if what is tested runs in this
-process's reactor. Peers refuse to do TLS and datagrams.
+The steps are in `portfwd.testing.script`. Every step has a deadline, and none sleeps for a fixed time. Call
+`converse` in a thread (``twisted.internet.threads.deferToThread``) if the tested code runs in the reactor of
+this process. TLS and datagrams are not supported.
 """
 
 from __future__ import annotations
@@ -52,9 +49,9 @@ from portfwd.values import Address, InetAddress, UnixAddress
 
 class ConversationFailed(AssertionError):
     """
-    A conversation went wrong.
+    A conversation failed.
 
-    The text is every peer's script with how far each came, so that a report shows both sides.
+    The text has the scripts of all peers and the progress of each.
     """
 
 
@@ -62,8 +59,8 @@ class Dialer(Peer):
     """
     A peer that connects.
 
-    :param address: where to; IPv4, IPv6 or unix.
-    :param source: address to connect from; its port may be 0.
+    :param address: the address to connect to; IPv4, IPv6 or unix.
+    :param source: the local address; its port may be 0.
     """
 
     def __init__(
@@ -93,14 +90,14 @@ class Dialer(Peer):
     def _open(self, until: float) -> socket.socket:
         connection = socket.socket(family_of(self.address), socket.SOCK_STREAM)
         try:
-            # The window is announced in the handshake: buffers are set before it.
+            # The window is announced in the handshake, so buffers are set before it.
             set_buffers(connection, *self._buffers)
             if self._source is not None:
                 connection.bind(sockaddr_of(self._source))
             connection.settimeout(max(0.001, until - time.monotonic()))
             connection.connect(sockaddr_of(self.address))
         except ConnectionResetError:
-            # Accepted, then reset before this call looked: connected. What came before is still to be read.
+            # Accepted and then reset before this call returned. Bytes before the reset are still read.
             self._broken = True
         except OSError as error:
             connection.close()
@@ -109,7 +106,7 @@ class Dialer(Peer):
 
 
 class _Accepted(Peer):
-    """A peer that is connected to."""
+    """A peer that accepts a connection."""
 
     def __init__(
         self,
@@ -142,15 +139,15 @@ class _Accepted(Peer):
 
 class ScriptedListener:
     """
-    A listening socket, whose connections play scripts.
+    A listening socket, whose connections perform scripts.
 
-    :param address: IPv4, IPv6 or unix; port 0 takes a free one.
-    :param backlog: length of the accept queue, as ``listen`` takes it; None: do not listen yet,
-        so that connecting is refused until `listen` is called.
-    :param receive_buffer: ``SO_RCVBUF`` of what is accepted.
-    :param send_buffer: ``SO_SNDBUF`` of what is accepted.
+    :param address: IPv4, IPv6 or unix; port 0 selects a free one.
+    :param backlog: argument of ``listen``; None: do not listen, so that connections are refused until
+        `listen` is called.
+    :param receive_buffer: ``SO_RCVBUF`` of accepted connections, bytes.
+    :param send_buffer: ``SO_SNDBUF`` of accepted connections, bytes.
 
-    :ivar address: what it is bound to, with the real port.
+    :ivar address: the bound address, with the real port.
     """
 
     def __init__(
@@ -201,18 +198,18 @@ class ScriptedListener:
         skip: int = 0,
     ) -> Peer:
         """
-        A peer that accepts one connection here and performs `steps`.
+        Make a peer that accepts one connection and performs `steps`.
 
-        :param after: accept only once another peer has said so.
-        :param skip: accept and close so many connections first: those that filled the accept queue.
+        :param after: accept when another peer has set this mark.
+        :param skip: number of connections to accept and close first: those that filled the accept queue.
         """
         return _Accepted(self, steps, name=name, seed=seed, after=after, skip=skip)
 
     def fill_queue(self) -> list[socket.socket]:
         """
-        Connect until the kernel takes no more: who connects next gets no answer, as from a black hole.
+        Connect until the accept queue is full, so that the next client gets no answer.
 
-        :returns: the connections, each to be closed by the caller; `peer`'s ``skip`` is their number.
+        :returns: the connections, which the caller closes. Their number is the ``skip`` of `peer`.
         """
         connections: list[socket.socket] = []
         while True:
@@ -227,7 +224,7 @@ class ScriptedListener:
             connections.append(connection)
 
     def accept(self, seconds: float) -> socket.socket | None:
-        """One connection, non-blocking, or None if none came within `seconds`."""
+        """Accept a connection, non-blocking; None if there was none within `seconds`."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if not poll.poll(seconds * 1000):
@@ -236,7 +233,7 @@ class ScriptedListener:
         try:
             connection, _ = self._socket.accept()
         except BlockingIOError:
-            # Another peer of this listener was quicker.
+            # Another peer of this listener has accepted it.
             return None
         return connection
 
@@ -247,7 +244,7 @@ class ScriptedListener:
             try:
                 os.unlink(self.address.path)
             except FileNotFoundError:
-                # Somebody tidied up before us: it is gone, which is all that is wanted.
+                # It was removed already.
                 return
 
 

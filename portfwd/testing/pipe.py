@@ -2,9 +2,9 @@
 """
 A session without sockets: runs filters on plain bytes.
 
-`Pipe` does what the relay does for a chain, with a clock that stands still and an upstream that
-is not there: it shows bytes, does not read what is stopped, moves unseen what need not be
-shown, dials, waits, counts and closes. The relay must agree with it.
+`Pipe` does what the relay does for a chain, with a simulated clock and upstream. It shows bytes to filters,
+does not read stopped directions, moves bytes that need not be shown, dials, waits and closes. The relay must
+behave in the same way.
 
 >>> from portfwd.filters import NEED_MORE, TO_UPSTREAM, Close, Filter
 >>> class SSHOnly(Filter):
@@ -20,7 +20,7 @@ b'SSH-2.0'
 >>> pipe.to_client, pipe.finished.detail
 (b'SSH only', 'not SSH')
 
-It opens no file and no connection: copies and dials are only written down.
+It opens no file and no connection: copies and dials are only recorded.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from portfwd.values import (
     Side,
 )
 
-#: Who connects, to what, and where it leads: addresses set aside for documentation (RFC 5737).
+#: Addresses of the client, the listener and the upstream, from the ranges for documentation (RFC 5737).
 CLIENT: Final = InetAddress("192.0.2.1", 50000)
 LOCAL: Final = InetAddress("198.51.100.1", 443)
 UPSTREAM: Final = InetAddress("203.0.113.1", 8443)
@@ -170,7 +170,7 @@ class Pipe:
         )
         return f"<Pipe of {self.chain!r}: {sizes}>"
 
-    # What came out
+    # Results
 
     def output(self, direction: Direction) -> bytes:
         """Return all bytes that were written in `direction`."""
@@ -209,7 +209,7 @@ class Pipe:
             tuple(self.secured),
         )
 
-    # What happens
+    # Events
 
     def send(self, direction: Direction, *pieces: bytes) -> None:
         """
@@ -295,7 +295,7 @@ class Pipe:
         self._close(reason)
         self._complain()
 
-    # What a relay does
+    # The relay
 
     def _check_source(self, direction: Direction) -> None:
         if direction is TO_CLIENT and not self.connected and self.summary is None:
@@ -312,7 +312,7 @@ class Pipe:
         self._do(self.chain.connected(upstream))
 
     def _read(self) -> None:
-        """Read what can be read."""
+        """Read while bytes or ends are available."""
         if self._reading:
             return
         self._reading = True
@@ -321,7 +321,7 @@ class Pipe:
         self._reading = False
 
     def _read_one(self, direction: Direction) -> bool:
-        """Read a piece, or an end; say whether there was one."""
+        """Read a piece or an end; return whether there was one."""
         if direction in self.stopped or self.summary is not None:
             return False
         if self._unread[direction]:
@@ -350,7 +350,7 @@ class Pipe:
             self._do(self.chain.passed(direction, len(moved)))
 
     def _do(self, effects: list[Effect]) -> None:
-        """Do what the chain asks for; what comes of it is done after the rest."""
+        """Perform the effects of the chain; effects that they cause are performed after them."""
         self.effects += effects
         self._todo.extend(effects)
         if self._doing:
@@ -364,7 +364,7 @@ class Pipe:
     def _do_one(self, effect: Effect) -> None:
         match effect:
             case Write():
-                # Behind an end that went out unseen there is nowhere to go.
+                # After an end that was passed on unseen, nothing can be written.
                 if effect.direction not in self.ended:
                     self.writes[effect.direction].append(effect.data)
             case SendEnd():
@@ -409,7 +409,7 @@ class Pipe:
                 self.troubles.append(effect)
 
     def _wake(self, call: object) -> None:
-        """A filter, or what it has told of itself, wants it to be woken."""
+        """Wake a filter: `connection.wake` was called."""
         self._do(self.chain.woken(call))
 
     def _begin(self, begin: Begin) -> None:
@@ -425,7 +425,7 @@ class Pipe:
         if isinstance(waited, Deferred):
 
             def fired(result: object) -> object:
-                # As the relay does: the result stays, for whoever awaits the same Deferred.
+                # As in the relay, the result is kept for others that await the same Deferred.
                 if isinstance(result, Failure):
                     self._failed.append(waited)
                     self._settle(begin, result.value)
@@ -472,7 +472,7 @@ class Pipe:
         self._do(self.chain.closed(self.summary))
 
     def _complain(self) -> None:
-        """Raise what a filter raised."""
+        """Raise the exception of a filter."""
         while self._failed:
             _see_failure(self._failed.pop())
         if self._strict and len(self.troubles) > self._raised:
@@ -481,14 +481,14 @@ class Pipe:
 
 
 def _see_failure(deferred: Deferred[object]) -> None:
-    """The filter was told of the failure: Twisted need not log it as unhandled. The Deferred keeps it."""
+    """Mark the failure as handled, so that Twisted does not log it. The Deferred keeps it."""
     try:
         next(iter(deferred))
-    except BaseException:  # noqa: S110 - the filter was told
+    except BaseException:  # noqa: S110 - the filter got the failure
         pass
 
 
 def _dispose(awaitable: Any) -> None:
-    # A coroutine that is never awaited would complain.
+    # Python warns of a coroutine that is never awaited or closed.
     if hasattr(awaitable, "close"):
         awaitable.close()

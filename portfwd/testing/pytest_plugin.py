@@ -2,7 +2,7 @@
 """
 Fixtures for pytest: ``portfwd_pipe`` and ``portfwd_forwarder``.
 
-pytest finds them by itself where portfwd is installed. What they need is imported when a test asks for one.
+pytest finds them if portfwd is installed. The modules that they need are imported when a test uses them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.testing.test_running -*-
 """
-A running forwarder for tests: a process of its own on the loopback address.
+A running forwarder for tests, in its own process on the loopback address.
 
 >>> with RunningForwarder("web: 127.0.0.1:0 -> 127.0.0.1:8080") as forwarder:  # doctest: +SKIP
 ...     client = forwarder.connect("web")
 
-A process, because a test runner other than trial has no reactor that runs. Filters of the test's own
-directory can be named: ``filter python:my_module.MyFilter``.
+It is a process, because test runners other than trial have no running reactor. Filters in the directory of
+the test can be used: ``filter python:my_module.MyFilter``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from attrs import define, field
 
 from portfwd.values import counted
 
-#: Seconds for a start, and for a stop.
+#: Maximum seconds for a start, and for a stop.
 TIME_LIMIT: Final = 30.0
 
 _LISTENS: Final = re.compile(
@@ -86,9 +86,9 @@ class RunningForwarder:
 
     def __enter__(self) -> RunningForwarder:
         """
-        Start it.
+        Start the forwarder.
 
-        :raises ForwarderFailed: it cannot be started, for the reason that its log tells.
+        :raises ForwarderFailed: it cannot be started; the text has its log.
         """
         self._directory = tempfile.TemporaryDirectory()
         access = self._file("access")
@@ -99,7 +99,7 @@ class RunningForwarder:
             "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]),
         }
         with open(self._file("log"), "wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from elsewhere
+            self._process = subprocess.Popen(  # noqa: S603 - all arguments are ours
                 [sys.executable, "-m", "portfwd.cli.main", "run", "-c", os.fspath(self._file("rules.conf"))],
                 stdout=log,
                 stderr=log,
@@ -133,7 +133,7 @@ class RunningForwarder:
         if process is not None:
             process.terminate()
             try:
-                # A second signal cuts what the drain would wait for.
+                # A second signal ends the drain.
                 process.wait(0.5)
             except subprocess.TimeoutExpired:
                 process.terminate()
@@ -147,5 +147,5 @@ class RunningForwarder:
             directory.cleanup()
 
     def connect(self, rule: str, timeout: float = 5.0) -> socket.socket:
-        """A client of `rule`."""
+        """Connect a client to `rule`."""
         return socket.create_connection(self.addresses[rule], timeout)

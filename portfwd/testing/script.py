@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.testing.test_script -*-
 r"""
-The language of scripted peers: one step a line, as values and as text.
+The language of scripted peers: one step per line, as values and as text.
 
 =====================================  ==========================================================
 text                                   means
@@ -24,9 +24,8 @@ text                                   means
 ``say NAME``, ``hear NAME``            mark a point; wait until another peer of the conversation said it
 =====================================  ==========================================================
 
-Sizes and durations are written as in rules files. Any step may end in
-``within 2s``, its own deadline instead of the conversation's. Steps are
-values and do nothing themselves; `portfwd.testing.peers` performs them.
+Sizes and durations are written as in rules files. A step may end with ``within 2s``, which replaces the
+deadline of the conversation. Steps are values; `portfwd.testing.peers` performs them.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ from attrs import evolve, field, frozen
 
 from portfwd.quantities import format_duration, format_size, parse_duration, parse_size
 
-#: The peer counts as blocked when its socket took nothing for so many seconds.
+#: Seconds without a successful write after which a peer counts as blocked.
 BLOCKED_AFTER: Final = 0.3
 
 
 class ScriptError(ValueError):
-    """A line is no step; the text names the line and what is wrong with it."""
+    """A line is not a step; the text names the line and the error."""
 
 
 @frozen(kw_only=True)
@@ -53,7 +52,7 @@ class Step:
     """
     One line of a script.
 
-    :ivar within: seconds this step may take; None: what the conversation allows.
+    :ivar within: maximum seconds for this step; None: the default of the conversation.
     """
 
     within: float | None = field(default=None)
@@ -72,7 +71,7 @@ class Send(Step):
     Write bytes.
 
     :ivar what: a number of bytes of the peer's stream, or the bytes themselves.
-    :ivar writes_of: smallest and largest size of one write; None: as large as it goes.
+    :ivar writes_of: smallest and largest size of one write; None: as large as possible.
     :ivar may_fail: whether the other side may refuse the rest (``offer``).
     """
 
@@ -91,7 +90,7 @@ class Send(Step):
 
 @frozen
 class SendUpTo(Step):
-    """Write of the peer's stream until `total` bytes have been sent since the start."""
+    """Write bytes of the peer's stream until `total` bytes have been sent since the start."""
 
     total: int
 
@@ -101,7 +100,7 @@ class SendUpTo(Step):
 
 @frozen
 class Fill(Step):
-    """Write until the socket takes nothing for `BLOCKED_AFTER`: every buffer on the way is full."""
+    """Write until the socket accepts nothing for `BLOCKED_AFTER`: all buffers to the other peer are full."""
 
     def _text(self) -> str:
         return "fill"
@@ -109,7 +108,7 @@ class Fill(Step):
 
 @frozen
 class Drip(Step):
-    """Write `count` single bytes, `every` seconds one."""
+    """Write `count` single bytes, one every `every` seconds."""
 
     count: int
     every: float
@@ -120,7 +119,7 @@ class Drip(Step):
 
 @frozen
 class ScriptEnd(Step):
-    """``shutdown(SHUT_WR)``: the peer will send no more and goes on reading."""
+    """``shutdown(SHUT_WR)``: the peer sends no more and continues to read."""
 
     def _text(self) -> str:
         return "end"
@@ -136,7 +135,7 @@ class ScriptReset(Step):
 
 @frozen
 class ScriptClose(Step):
-    """Close the socket. With unread bytes in it the kernel sends RST, as it does for any program."""
+    """Close the socket. If it has unread bytes, the kernel sends RST."""
 
     def _text(self) -> str:
         return "close"
@@ -144,7 +143,7 @@ class ScriptClose(Step):
 
 @frozen
 class StopReading(Step):
-    """Leave what comes in the kernel from here on."""
+    """Do not read any more."""
 
     def _text(self) -> str:
         return "stop reading"
@@ -160,7 +159,7 @@ class ResumeReading(Step):
 
 @frozen
 class Expect(Step):
-    """The next bytes: so many of what the other peer sent, or exactly these."""
+    """Expect the next bytes: a number of bytes of the other peer, or exactly these bytes."""
 
     what: int | bytes
 
@@ -170,7 +169,7 @@ class Expect(Step):
 
 @frozen
 class ExpectNothing(Step):
-    """Neither a byte nor an end arrives for so many seconds."""
+    """Expect neither a byte nor an end for `seconds`."""
 
     seconds: float
 
@@ -181,10 +180,10 @@ class ExpectNothing(Step):
 @frozen
 class ExpectClose(Step):
     """
-    The other side's last word.
+    Expect the end of the other side.
 
     :ivar kind: ``end`` (FIN), ``reset`` (RST) or ``close`` (either).
-    :ivar rest: whether bytes nobody expected may come before it.
+    :ivar rest: whether further bytes may arrive before it.
     """
 
     kind: str
@@ -196,7 +195,7 @@ class ExpectClose(Step):
 
 @frozen
 class Say(Step):
-    """Mark a point of the conversation."""
+    """Set a mark of the conversation."""
 
     name: str
 
@@ -206,7 +205,7 @@ class Say(Step):
 
 @frozen
 class Hear(Step):
-    """Wait until some peer of the conversation said `name`."""
+    """Wait until a peer of the conversation has set the mark `name`."""
 
     name: str
 
@@ -221,7 +220,7 @@ def _what_text(what: int | bytes) -> str:
 
 
 def _what(text: str) -> int | bytes:
-    """A size, or bytes in double quotes with Python's escapes."""
+    """Read a size, or bytes in double quotes with Python's escapes."""
     if text.startswith('"'):
         value = ast.literal_eval("b" + text)
         if not isinstance(value, bytes):
@@ -241,7 +240,7 @@ def _writes(text: str | None) -> tuple[int, int] | None:
 
 
 def _forms() -> list[tuple[str, Callable[[re.Match[str]], Step]]]:
-    """Every form of a step, most special first."""
+    """Return all forms of steps, the most specific ones first."""
     what = r'("(?:[^"\\]|\\.)*"|\S+)'
     return [
         (r"send up to (\S+)", lambda m: SendUpTo(parse_size(m[1]))),
@@ -268,7 +267,7 @@ def parse_step(text: str) -> Step:
     """
     Read one line of a script.
 
-    :raises ScriptError: if it is no step.
+    :raises ScriptError: the line is not a step.
     """
     line = text.strip()
     within = None
@@ -287,9 +286,9 @@ def parse_step(text: str) -> Step:
 
 def parse_script(text: str) -> tuple[Step, ...]:
     """
-    Read a script: one step a line; blank lines and lines that start with ``#`` are skipped.
+    Read a script: one step per line. Blank lines and lines that start with ``#`` are skipped.
 
-    :raises ScriptError: for the first line that is no step.
+    :raises ScriptError: a line is not a step; the text names the first one.
     """
     lines = (line.strip() for line in text.splitlines())
     return tuple(parse_step(line) for line in lines if line and not line.startswith("#"))

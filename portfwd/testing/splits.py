@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.testing.test_splits -*-
 """
-The same bytes, however they are cut.
+Check that a result does not depend on how bytes are split.
 
-A network cuts where it likes. `every_split` runs something on the same bytes cut in many ways
-and insists on one result: every place for one cut, single bytes, pieces of equal size, and a
-fixed sample of many cuts. The same data is cut the same way in every run; large data is cut
-at a sample of its places, most of them near its ends, where heads and tails are.
+A network may split a stream anywhere. `every_split` runs a function with many splits of the same bytes and
+compares the results: one split at every position, single bytes, pieces of equal size, and a fixed sample of
+random splits. The splits are the same in every run. Large data is split at a sample of positions, most of
+them near its start and end.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from portfwd.values import counted
 
 Result = TypeVar("Result")
 
-#: Places for one cut that are all tried: more take long and rarely tell more.
+#: Maximum bytes of data that is split at every position. More positions take long and rarely find more.
 ALL_PLACES: Final = 256
 
-#: Bytes that are also sent one by one: beyond, that takes longer than what it shows is worth.
+#: Maximum bytes of data that is also sent in single bytes, which takes long.
 SINGLE_BYTES: Final = 16 * 1024
 
-#: How often the data is cut in many random places.
+#: Number of splits at several random positions.
 SAMPLES: Final = 32
 
-#: Sizes of equal pieces: primes, so that no record is a multiple of them, and a segment of Ethernet's.
+#: Sizes of equal pieces: primes, of which no record is a multiple, and the payload of an Ethernet segment.
 SIZES: Final = (2, 3, 5, 7, 31, 251, 1460)
 
 
 def splits(data: bytes) -> Iterator[list[bytes]]:
-    """`data` in pieces, cut in different ways; none of the pieces is empty. The first is `data` in one."""
+    """Split `data` in different ways, without empty pieces; the first split has one piece."""
     size = len(data)
     yield [data] if data else []
     for place in _places(size):
@@ -40,7 +40,7 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
     for step in SIZES if size > SINGLE_BYTES else (1, *SIZES):
         if step < size:
             yield [data[start : start + step] for start in range(0, size, step)]
-    # The same cuts in every run; nothing secret.
+    # A fixed seed: the same splits in every run.
     random = Random(size)  # noqa: S311
     for _ in range(SAMPLES if size > 2 else 0):
         cuts = sorted(random.sample(range(1, size), random.randint(2, min(size - 1, 16))))
@@ -70,14 +70,14 @@ def every_split(run: Callable[[Sequence[bytes]], Result], data: bytes) -> Result
 
 
 def describe(pieces: Sequence[bytes]) -> str:
-    """How `pieces` are cut, in a few words."""
+    """Describe the sizes of `pieces`."""
     sizes = [len(piece) for piece in pieces]
     shown = ", ".join(map(str, sizes[:8])) + (", …" if len(sizes) > 8 else "")
     return f"{counted(len(sizes), 'piece')}, in bytes: {shown}"
 
 
 def _places(size: int) -> Sequence[int]:
-    """Where data of `size` bytes is cut once."""
+    """Return the positions at which data of `size` bytes is split once."""
     if size <= ALL_PLACES:
         return range(1, size)
     part = ALL_PLACES // 4

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.testing.test_started -*-
-"""A factory that is started for a test, as a rule starts it."""
+"""Start a factory for a test, as a rule does."""
 
 from __future__ import annotations
 
