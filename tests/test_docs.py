@@ -58,7 +58,11 @@ LISTINGS = DOCS / "listings"
 EXAMPLES = ROOT / "examples"
 UNITS = EXAMPLES / "systemd"
 
-FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    # Blocks of lists are indented.
+    r"^(?P<ticks>[ ]*`{3,})(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=ticks)$",
+    re.MULTILINE | re.DOTALL,
+)
 MARKER = re.compile(r"<!-- listing: (?P<file>\S+)(?: [^\n]*)? -->\n\Z")
 #: What a block of plain text may not hold: a command, or a rule in any grammar.
 PROGRAMS = "twistd|portfwd|curl|pip|python3?|systemctl|apt|apt-get|nc|kill"
@@ -75,7 +79,7 @@ RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: Every command of ``portfwd`` that its help lists.
 COMMAND_NAMES = tuple(one.dest for one in tables.subcommands(make_parser())._choices_actions)
 #: What is shown with each of these endings, a test reads or runs.
-TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py"}
+TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py", ".yaml"}
 
 NOTHING = FlowSummary()
 #: The session whose lines the reference shows.

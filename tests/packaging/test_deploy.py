@@ -89,14 +89,18 @@ class ManifestTests(SynchronousTestCase):
 
     def rendered(self) -> list[Manifest]:
         """What ``kubectl apply -k`` would send."""
-        import yaml
-
         if shutil.which("kubectl") is None:
             raise SkipTest("kubectl is installed by hand: Debian 12 has none of its own name")
         place = Path(self.mktemp())
         shutil.copytree(KUBERNETES, place)
         with open(place / "kustomization.yaml", "a") as file:
             file.write("components: [monitoring]\n")
+        return self.built(place)
+
+    def built(self, place: Path) -> list[Manifest]:
+        """What kustomize makes of a directory."""
+        import yaml
+
         done = subprocess.run(["kubectl", "kustomize", place], capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return list(yaml.safe_load_all(done.stdout))
@@ -165,6 +169,26 @@ class ManifestTests(SynchronousTestCase):
     def test_kustomize(self) -> None:
         """The manifests are right, with the component for the Prometheus operator too."""
         self.check(self.rendered())
+
+    def test_overlay(self) -> None:
+        """The overlay of the page takes the image and the rules of its directory."""
+        if shutil.which("kubectl") is None:
+            raise SkipTest("kubectl is installed by hand: Debian 12 has none of its own name")
+        root = Path(self.mktemp())
+        shutil.copytree(KUBERNETES, root / "deploy" / "kubernetes")
+        (root / "overlay").mkdir()
+        shutil.copy(ROOT / "docs" / "listings" / "overlay.yaml", root / "overlay" / "kustomization.yaml")
+        rules = "metrics :9100\nmine: :8080 -> 10.0.0.5:80\n"
+        (root / "overlay" / "rules.conf").write_text(rules)
+        found = {one["kind"]: one for one in self.built(root / "overlay")}
+        self.assertEqual(found["ConfigMap"]["data"], {"rules.conf": rules})
+        (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+        self.assertEqual(container["image"], "registry.example.com/portfwd:1")
+        self.assertIn("ServiceMonitor", found)
+
+    def test_probes(self) -> None:
+        """The rules of the manifests have the listener that the probes ask."""
+        self.assertRegex((KUBERNETES / "rules.conf").read_text(), r"(?m)^metrics :9100$")
 
     def test_chart(self) -> None:
         """The chart is right, as it is and with everything that can be said."""
