@@ -20,7 +20,6 @@ from twisted.logger import Logger
 
 from portfwd.errors import Problem
 from portfwd.kernel.failures import log_failure
-from portfwd.kernel.socket_options import change_settings, listening_settings
 from portfwd.limits.descriptors import RESERVE, DescriptorBudget
 from portfwd.listen.datagram_clients import DatagramClients
 from portfwd.listen.late_clients import LateClients
@@ -35,6 +34,7 @@ from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned, RuleMaker
 from portfwd.service.build.endpoints import renew_certificate, try_endpoint
 from portfwd.service.build.listener_names import has_name
+from portfwd.service.run.adapting import adapt
 from portfwd.service.run.matching import (
     DRAINED,
     PAUSED,
@@ -367,7 +367,7 @@ class Transition:
             if before.live is not planned.live:
                 planned.live.inherit(before.live)
                 self.replaced.append((before.live, planned.live))
-                self._adapt(before.live, planned, kept)
+                self.notes += adapt(kept, before.live, planned)
         if port.steered == PAUSED:
             made.pause()
         else:
@@ -422,30 +422,7 @@ class Transition:
             except Exception as problem:  # whatever Twisted's parsers and plug-ins raise
                 label = listen_label(new.rule.listen, planned.offset)
                 self.notes.append(f"{label}: its certificate stays as it was: {problem}")
-        self._adapt(old, planned, bound.listeners)
-
-    def _adapt(
-        self, old: LiveRule, planned: Planned, listeners: Sequence[Listener | DatagramClients]
-    ) -> None:
-        """Apply the options of the new rule to kept sockets."""
-        new = planned.live
-        before, after = old.rule.listen.options, new.rule.listen.options
-        label = listen_label(new.rule.listen, planned.offset)
-        for listener in listeners:
-            try:
-                listener.resize(after.backlog)
-                settings = listening_settings(old.options), listening_settings(new.options)
-                if not change_settings(listener.sock, *settings):
-                    self.notes.append(
-                        f"{label}: a buffer size that was set stays with its listener until the next start"
-                    )
-            except OSError as problem:
-                self.notes.append(f"{label}: an option of the listener stays as it was: {problem.strerror}")
-            if before.mode != after.mode:
-                try:
-                    listener.change_mode(after.mode)
-                except OSError as problem:
-                    self.notes.append(f"{label}: its permission bits stay as they were: {problem.strerror}")
+        self.notes += adapt(bound.listeners, old, planned)
 
     # Steps that must not stop the others
 
