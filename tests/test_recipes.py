@@ -139,11 +139,31 @@ class RecipeTests(SynchronousTestCase):
             return pipe.to_upstream, pipe.to_client
 
         refusal = b"-ERR this command is refused\r\n"
-        sent = get + flush + get + get + flush + b"FLUSHALL\r\n"
+        sent = get + flush + get + get + flush + command(b"EVAL", b"return 1", b"0")
         expected = (get * 3, b"$1\r\n1\r\n" + refusal + nested + b"%1\r\n+k\r\n_\r\n" + refusal * 2)
         self.assertEqual(every_split(run, sent), expected)
         requests = [(UP, get + flush), (DOWN, b"$1\r\n1\r\n"), (UP, flush), (UP, get), (DOWN, nested)]
-        check_filter(made.Firewall, [requests, b"PING\r\n", flush])
+        check_filter(made.Firewall, [requests, command(b"PING"), flush])
+
+    def test_firewall_fails_closed(self) -> None:
+        """What Redis reads in another way than the filter, or ignores, ends the session and reaches nobody."""
+        made = recipe("firewall")
+        for sent in (
+            b"FLUSHALL\r\n",
+            b'"\\x46LUSHALL"\r\n',
+            b"FLUSHALL\tASYNC\r\n",
+            b"\r\n",
+            b"*0\r\n",
+            b"*-1\r\n",
+            b"*1\r\n:1\r\n",
+            b"*1\r\n$0\r\n\r\n",
+            b"*1\r\n$9\r\nGET\r\nGET\r\n\r\n",
+            b"*1\n$4\nPING\n",
+        ):
+            pipe = Pipe(made.Firewall)
+            pipe.send(UP, sent)
+            self.assertIsNotNone(pipe.finished, sent)
+            self.assertEqual(pipe.to_upstream, b"", sent)
 
     def test_firewall_before_redis(self) -> None:
         """A pipeline of commands to a real server comes back in order, without the refused ones."""
