@@ -146,7 +146,7 @@ class RecipeTests(SynchronousTestCase):
         check_filter(made.Firewall, [requests, command(b"PING"), flush])
 
     def test_firewall_fails_closed(self) -> None:
-        """What Redis reads in another way than the filter, or ignores, ends the session and reaches nobody."""
+        """What Redis reads in another way than the filter, or ignores, ends the session unseen."""
         made = recipe("firewall")
         for sent in (
             b"FLUSHALL\r\n",

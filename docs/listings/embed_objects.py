@@ -5,8 +5,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 import portfwd
-from portfwd.filters import DONE, TO_UPSTREAM, Close, Direction, Filter, Verdict
-from portfwd.values import SessionSummary
+from portfwd.filters import DONE, TO_UPSTREAM, Close, Direction, Filter, SessionSummary, Verdict
 
 
 class NoShouting(Filter):

@@ -18,6 +18,8 @@ from typing import Final
 
 from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import FINE
+from portfwd.filters.registry import BUILT_IN as OWN_FILTERS
+from portfwd.upstreams.checks.registry import BUILT_IN as OWN_CHECKS
 from portfwd.values import printable
 
 #: Exit code of a package that is not written.
@@ -28,6 +30,9 @@ KINDS: Final = {
     "filter": "closes connections whose client does not begin as it should.",
     "check": "a target is fit if it answers a line as it should.",
 }
+
+#: The names that are taken.
+BUILT_IN: Final = {"filter": OWN_FILTERS, "check": OWN_CHECKS}
 
 #: As in rules files: small letters and digits, words with ``-`` between them.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
@@ -101,6 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
     if NAME.fullmatch(name) is None:
         print(
             f"portfwd new: '{printable(name)}' is no name: small letters and digits, with '-' between words",
+            file=sys.stderr,
+        )
+        return WRONG
+    if name in BUILT_IN[arguments.kind]:
+        print(
+            f"portfwd new: portfwd has a {arguments.kind} '{name}' of its own; choose another name",
             file=sys.stderr,
         )
         return WRONG

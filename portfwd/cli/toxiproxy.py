@@ -29,8 +29,10 @@ examples:
 
 exit codes:
   0  a signal ended it
-  1  the address is taken, or the file of -config cannot be used
-  2  the command line is wrong
+  1  the address is taken
+  2  the command line is wrong, or the file of -config is not readable or not a list of proxies
+
+A proxy of -config that cannot be made is logged; the server runs without it, as toxiproxy-server.
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from portfwd.filters.chain.effects import Trouble
@@ -23,6 +23,7 @@ def log_trouble(log: Logger, trouble: Trouble, session: object) -> None:
         log,
         "filter {filter} of {session!r} failed ({method})",
         Failure(trouble.error),
+        level=LogLevel.error,  # of one filter of one session
         filter=trouble.filter,
         method=trouble.method,
         session=session,

@@ -48,6 +48,14 @@ class NewTests(CommandTestCase):
                 (directory / "mypy.ini").write_text(MYPY)
                 self.python(directory, "-m", "mypy", "portfwd_my_own.py", "test_portfwd_my_own.py")
 
+    def test_names_that_are_taken(self) -> None:
+        """A package with the name of a built-in filter or check would make the name ambiguous."""
+        for kind, name in (("filter", "sni"), ("check", "http")):
+            code, _, said = self.run_main("new", kind, name)
+            self.assertEqual(code, 2)
+            self.assertIn(f"a {kind} '{name}' of its own", said)
+            self.assertFalse(Path(name).exists())
+
     def test_installed(self) -> None:
         """An installation finds it by its entry point: ``check`` takes its file, and ``help`` its options."""
         for kind in new.KINDS:

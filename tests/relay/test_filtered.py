@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent, globalLogPublisher
+from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import ConnectRefused, NameNotResolved, NotPermitted
@@ -806,6 +806,7 @@ class MistakeTests(FilteredCase):
         self.client.says(b"x")
         (event,) = told.events
         self.assertEqual((event["filter"], event["log_failure"].type), ("a", Fault))
+        self.assertIs(event["log_level"], LogLevel.error)
         self.assertIn("web", repr(event["session"]))
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 

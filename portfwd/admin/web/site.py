@@ -19,6 +19,7 @@ from portfwd.admin.metrics_page import PLAIN, add_health
 from portfwd.admin.web.access import Access, AccessRefusal
 from portfwd.admin.web.api import Api, ApiContext, RefusedPage
 from portfwd.admin.web.connection import BoundedRequest
+from portfwd.errors import INSTALL
 
 #: Maximum connections. Each open page has one for events, and one or two for requests.
 MOST_CONNECTIONS: Final = 48
@@ -84,7 +85,7 @@ class _NoMetrics(Resource):
     def render_GET(self, request: BoundedRequest) -> bytes:
         request.setResponseCode(501)
         request.setHeader(b"content-type", PLAIN)
-        return b"prometheus-client is not installed: pip install portfwd[metrics]\n"
+        return f"prometheus-client is not installed: {INSTALL['metrics']}\n".encode()
 
 
 class WebRoot(Resource):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.errors import Location
+from portfwd.errors import INSTALL, Location
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.steps import Steps
 
@@ -79,7 +79,7 @@ def read_nodes(findings: Findings, name: str, text: str) -> Steps[Node | None]:
             Location(name),
             "yaml-not-installed",
             "PyYAML is not installed, and a YAML file is not read without it",
-            "pip install 'portfwd[yaml]', or write rinetd-uv's conf form in a file with another ending",
+            f"{INSTALL['yaml']}, or write rinetd-uv's conf form in a file with another ending",
         )
         return None
     reader = _Reader(findings, name, text)

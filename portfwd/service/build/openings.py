@@ -39,7 +39,7 @@ from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.admin.web.access import read_token
-from portfwd.errors import Location, Problem, Severity, reason_of
+from portfwd.errors import INSTALL, Location, Problem, Severity, reason_of
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.status_lines import status_file
@@ -288,7 +288,7 @@ def _installed(extra: str, modules: tuple[str, ...]) -> None:
             raise Unmet(
                 "not-installed",
                 f"'{extra}' needs a package that is not installed ({missing})",
-                f"pip install 'portfwd[{extra}]', or delete the line",
+                f"{INSTALL[extra]}, or delete the line",
             ) from None
 
 

@@ -47,6 +47,7 @@ class ToxiproxyServer(Service):
         self._label = str(spec.address)
         self._port: OperatorPort | None = None
         self.address = ""
+        self._config_path = spec.config
         try:
             self._config = [] if spec.config is None else read_proxies(os.path.abspath(spec.config))
         except (OSError, ValueError) as problem:
@@ -90,7 +91,11 @@ class ToxiproxyServer(Service):
         made, problem = await self._proxies.populate(self._config)
         if problem is not None:
             self._log.error(
-                "toxiproxy: after {count} proxies of its file: {problem}", count=len(made), problem=problem
+                "toxiproxy: config={path}: only the first {count} of {total} proxies were made: {problem}",
+                path=self._config_path,
+                count=len(made),
+                total=len(self._config),
+                problem=problem,
             )
         port = self._port
         if port is None or not self.running:

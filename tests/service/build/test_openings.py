@@ -7,7 +7,7 @@ import socket
 import sys
 from unittest import mock
 
-from portfwd.errors import Severity, StartError
+from portfwd.errors import INSTALL, Severity, StartError
 from portfwd.service import tap
 from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
@@ -147,7 +147,7 @@ class RefusedTests(OpeningCase):
                 self.assertEqual(problem.code, "not-installed")
                 self.assertEqual(self.start(f"{line}\n{RULE}\n"), 2)
             for said in (problem.hint, self.errors.getvalue()):
-                self.assertIn(f"pip install 'portfwd[{extra}]'", said)
+                self.assertIn(INSTALL[extra], said)
 
     def test_toxiproxy(self) -> None:
         """The file with proxies can be read, and is a list; so can the directory of its unix socket."""

@@ -387,7 +387,7 @@ class WatchersTests(ForwarderCase):
         hidden.start()
         self.addCleanup(hidden.stop)
         problem = self.assertRaises(StartError, self.forwarder, f"{ASKED}a: 127.0.0.1:0 -> {self.target}")
-        self.assertIn("pip install portfwd[metrics]", problem.failures[0])
+        self.assertIn("pip install prometheus-client", problem.failures[0])
         self.assertIn("test.conf:1", problem.failures[0])
 
     def test_before_the_start(self) -> None:
