@@ -8,7 +8,7 @@ connections, as RFC 7766 section 6.2 recommends for clients:
 
 - Each question gets a unique number on its connection, and its answer, which may arrive in any order, gets
   the client's number back (section 7: "the ID used … MUST be unused").
-- An answer that is longer than what its client accepts is truncated (`portfwd.wire.dns.fitted`).
+- An answer that is longer than what its client accepts is truncated (`portfwd.wire.dns.truncate_for_udp`).
 - A connection without unanswered questions ends after `IDLE` seconds.
 - "If a client … with outstanding queries … the connection closes, it SHOULD retry": unanswered questions are
   sent once more on another connection. A connection with at least one answer does not count as an attempt,
@@ -31,7 +31,7 @@ from portfwd.limits.descriptors import Descriptors
 from portfwd.limits.question_shares import QuestionShares
 from portfwd.relay.message_connection import MessageConnection
 from portfwd.values import Address
-from portfwd.wire.dns import IDS, fitted, read_id, with_id
+from portfwd.wire.dns import IDS, read_id, truncate_for_udp, with_id
 
 if TYPE_CHECKING:
     from portfwd.relay.message_connection import DialMaker
@@ -285,7 +285,7 @@ class QuestionPool:
         self._shares.forget(question)
         carrier = question.carrier
         if carrier.is_open:
-            carrier.answered(with_id(fitted(message, question.message), question.number))
+            carrier.answered(with_id(truncate_for_udp(message, question.message), question.number))
         if self._shares:
             self._hand_out()
 

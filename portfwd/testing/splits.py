@@ -19,7 +19,7 @@ from portfwd.values import counted
 Result = TypeVar("Result")
 
 #: Maximum bytes of data that is split at every position. More positions take long and rarely find more.
-ALL_PLACES: Final = 256
+ALL_POSITIONS: Final = 256
 
 #: Maximum bytes of data that is also sent in single bytes, which takes long.
 SINGLE_BYTES: Final = 16 * 1024
@@ -35,8 +35,8 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
     """Split `data` in different ways, without empty pieces; the first split has one piece."""
     size = len(data)
     yield [data] if data else []
-    for place in _places(size):
-        yield [data[:place], data[place:]]
+    for position in _positions(size):
+        yield [data[:position], data[position:]]
     for step in SIZES if size > SINGLE_BYTES else (1, *SIZES):
         if step < size:
             yield [data[start : start + step] for start in range(0, size, step)]
@@ -76,10 +76,10 @@ def describe(pieces: Sequence[bytes]) -> str:
     return f"{counted(len(sizes), 'piece')}, in bytes: {shown}"
 
 
-def _places(size: int) -> Sequence[int]:
+def _positions(size: int) -> Sequence[int]:
     """Return the positions at which data of `size` bytes is split once."""
-    if size <= ALL_PLACES:
+    if size <= ALL_POSITIONS:
         return range(1, size)
-    part = ALL_PLACES // 4
+    part = ALL_POSITIONS // 4
     step = (size - 2 * part) // (2 * part)
     return [*range(1, part), *range(part, size - part, max(1, step)), *range(size - part, size)]

@@ -279,8 +279,8 @@ class Random:
         self._sums = list(accumulate(one.share for one in candidates))
 
     def _drawn(self) -> Candidate:
-        place = bisect(self._sums, self._draw() * self._sums[-1])
-        return self._candidates[min(place, len(self._candidates) - 1)]
+        index = bisect(self._sums, self._draw() * self._sums[-1])
+        return self._candidates[min(index, len(self._candidates) - 1)]
 
     def pick(self, client: str, skip: Skip) -> Candidate | None:
         """See `Picker`."""
@@ -342,15 +342,15 @@ class BySource:
         if not points:
             return None
         digest = hashlib.blake2b(client.encode(), digest_size=8).digest()
-        place = bisect_left(points, int.from_bytes(digest, "big") * 2.0**-64) % len(points)
+        index = bisect_left(points, int.from_bytes(digest, "big") * 2.0**-64) % len(points)
         limit = (self._total() + 1) * BOUND / self._shares
-        first = owners[place]
+        first = owners[index]
         if first.taken < max(FEW_SESSIONS, ceil(limit * first.share)) and first not in skip:
             return first
         passed: set[Candidate] = set()
         fallback: Candidate | None = None
         for step in range(len(points)):
-            one = owners[(place + step) % len(points)]
+            one = owners[(index + step) % len(points)]
             if one in passed:
                 continue
             passed.add(one)

@@ -2,8 +2,8 @@
 """
 The header of DNS messages (RFC 1035 section 4.1.1): is the message a question, and what is its id.
 
-For answers that came over a stream and are too long for the datagrams of a client it also reads where records
-begin, and the one record of EDNS (OPT, RFC 6891). Names and other records are not read.
+An answer that was received over a stream and is too long for a client's datagrams is truncated. For this the
+start of each record and the record of EDNS (OPT, RFC 6891) are read; names and other records are not.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ HEADER: Final = 12
 #: Number of possible ids.
 IDS: Final = 65536
 
-#: Bytes of the longest answer over UDP to a question without EDNS (RFC 1035 section 4.2.1). RFC 6891 section
+#: Maximum bytes of an answer over UDP to a question without EDNS (RFC 1035 section 4.2.1). RFC 6891 section
 #: 6.2.3: "Values lower than 512 MUST be treated as equal to 512."
-SMALLEST_ROOM: Final = 512
+MIN_PAYLOAD_SIZE: Final = 512
 
 _RESPONSE: Final = 0x80
 _OPCODE: Final = 0x78
 _TRUNCATED: Final = 0x02
-#: Bytes of a question behind its name, and of a record between its name and its data.
+#: Bytes of a question after its name, and of a record between its name and its data.
 _QUESTION: Final = 4
 _RECORD: Final = 10
-#: The first of the two bytes of a pointer to another name is at least this.
+#: Minimum value of the first byte of a pointer to another name, which has two bytes.
 _POINTER: Final = 0xC0
 #: The name and the type of an OPT record.
 _OPT: Final = b"\0\0\x29"
@@ -53,71 +53,72 @@ def with_id(message: bytes, number: int) -> bytes:
     return number.to_bytes(2, "big") + message[2:]
 
 
-def fitted(answer: bytes, question: bytes) -> bytes:
+def truncate_for_udp(answer: bytes, question: bytes) -> bytes:
     """
-    The `answer` to `question` for a client over UDP: truncated if it is longer than the client accepts.
+    Truncate the `answer` to `question` if it is longer than the client accepts over UDP.
 
     RFC 2181 section 9: "When a DNS client receives a reply with TC set, it should ignore that response, and
     query again, using a mechanism, such as a TCP connection, that will permit larger replies." RFC 6891
     section 7: "The minimal response MUST be the DNS header, question section, and an OPT record. This MUST
     also occur when a truncated response (using the DNS header's TC bit) is returned."
 
-    The answer is returned as it is if the question is not valid, or has other additional records than OPT,
-    such as a signature (RFC 8945).
+    The answer is not changed if the question is invalid, or has additional records other than OPT, such as a
+    signature (RFC 8945).
     """
-    if len(answer) <= SMALLEST_ROOM:
+    if len(answer) <= MIN_PAYLOAD_SIZE:
         return answer
     try:
-        room, begin = _room_of(question)
-        if len(answer) <= room:
+        size, begin = _payload_size_of(question)
+        if len(answer) <= size:
             return answer
         return _truncated(answer, question[HEADER:begin])
     except (IndexError, ValueError):
         return answer
 
 
-def _room_of(question: bytes) -> tuple[int, int]:
-    """Most bytes of the answer to `question`, and the offset of its first record."""
-    begin = _behind_name(question, HEADER) + _QUESTION
+def _payload_size_of(question: bytes) -> tuple[int, int]:
+    """Return the maximum bytes of the answer to `question`, and the offset of the question's first record."""
+    begin = _skip_name(question, HEADER) + _QUESTION
     if begin > len(question):
         raise ValueError("the question is cut off")
     records = int.from_bytes(question[10:HEADER], "big")
     if not records:
-        return SMALLEST_ROOM, begin
+        return MIN_PAYLOAD_SIZE, begin
     if records > 1 or question[begin : begin + len(_OPT)] != _OPT:
         raise ValueError("there are other records than OPT")
-    return max(SMALLEST_ROOM, int.from_bytes(question[begin + 3 : begin + 5], "big")), begin
+    return max(MIN_PAYLOAD_SIZE, int.from_bytes(question[begin + 3 : begin + 5], "big")), begin
 
 
 def _truncated(answer: bytes, asked: bytes) -> bytes:
-    """The header of `answer` with TC, the question section `asked`, and OPT without its options."""
+    """Return the header of `answer` with TC, the question section `asked`, and OPT without its options."""
     flags = bytes((answer[2] | _TRUNCATED, answer[3]))
     opt = _opt_of(answer)
     return answer[:2] + flags + b"\0\1\0\0\0\0\0" + bytes((bool(opt),)) + asked + opt
 
 
 def _opt_of(answer: bytes) -> bytes:
-    """The OPT record of `answer` without its options; empty if there is none."""
-    counts = [int.from_bytes(answer[place : place + 2], "big") for place in range(4, HEADER, 2)]
-    here = HEADER
+    """Return the OPT record of `answer` without its options; empty if there is none."""
+    counts = [int.from_bytes(answer[at : at + 2], "big") for at in range(4, HEADER, 2)]
+    offset = HEADER
     for _ in range(counts[0]):
-        here = _behind_name(answer, here) + _QUESTION
+        offset = _skip_name(answer, offset) + _QUESTION
     for _ in range(sum(counts[1:])):
-        if answer[here : here + len(_OPT)] == _OPT:
-            return answer[here : here + 1 + _RECORD - 2] + b"\0\0"
-        here = _behind_name(answer, here) + _RECORD
-        here += int.from_bytes(answer[here - 2 : here], "big")
+        if answer[offset : offset + len(_OPT)] == _OPT:
+            return answer[offset : offset + 1 + _RECORD - 2] + b"\0\0"
+        offset = _skip_name(answer, offset) + _RECORD
+        offset += int.from_bytes(answer[offset - 2 : offset], "big")
     return b""
 
 
-def _behind_name(message: bytes, here: int) -> int:
+def _skip_name(message: bytes, offset: int) -> int:
     """
-    The offset behind the name at `here` (RFC 1035 section 4.1.4): labels up to an empty one or a pointer.
+    Return the offset after the name at `offset` (RFC 1035 section 4.1.4), which ends with an empty label or a
+    pointer.
 
     :raises IndexError: the message ends before the name.
     """
-    while length := message[here]:
+    while length := message[offset]:
         if length >= _POINTER:
-            return here + 2
-        here += 1 + length
-    return here + 1
+            return offset + 2
+        offset += 1 + length
+    return offset + 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.testing import every_split
-from portfwd.testing.splits import ALL_PLACES, SINGLE_BYTES, describe, splits
+from portfwd.testing.splits import ALL_POSITIONS, SINGLE_BYTES, describe, splits
 
 
 class SplitsTests(SynchronousTestCase):
@@ -15,7 +15,7 @@ class SplitsTests(SynchronousTestCase):
 
     def test_same_bytes(self) -> None:
         """However it is cut, it is the same data, in pieces that are not empty; first in one."""
-        for size in (0, 1, 2, 3, 10, ALL_PLACES, ALL_PLACES + 1, 5000, SINGLE_BYTES + 1):
+        for size in (0, 1, 2, 3, 10, ALL_POSITIONS, ALL_POSITIONS + 1, 5000, SINGLE_BYTES + 1):
             data = bytes(range(256)) * (size // 256 + 1)
             data = data[:size]
             first = next(splits(data))
@@ -25,19 +25,19 @@ class SplitsTests(SynchronousTestCase):
                 self.assertNotIn(b"", pieces)
 
     def test_every_place(self) -> None:
-        """Small data is cut once at each place, and into single bytes."""
+        """Small data is cut once at each position, and into single bytes."""
         cut = list(splits(b"abcdef"))
-        for place in range(1, 6):
-            self.assertIn([b"abcdef"[:place], b"abcdef"[place:]], cut)
+        for position in range(1, 6):
+            self.assertIn([b"abcdef"[:position], b"abcdef"[position:]], cut)
         self.assertIn([b"a", b"b", b"c", b"d", b"e", b"f"], cut)
 
     def test_large(self) -> None:
         """Large data is cut at its head, its tail and between, and not for ever."""
         size = 100_000
-        places = {len(pieces[0]) for pieces in splits(b"x" * size) if len(pieces) == 2}
-        self.assertLessEqual({1, 2, 63, size - 1, size - 63}, places)
-        self.assertTrue(any(40_000 < place < 60_000 for place in places))
-        self.assertLess(len(places), 2 * ALL_PLACES)
+        positions = {len(pieces[0]) for pieces in splits(b"x" * size) if len(pieces) == 2}
+        self.assertLessEqual({1, 2, 63, size - 1, size - 63}, positions)
+        self.assertTrue(any(40_000 < position < 60_000 for position in positions))
+        self.assertLess(len(positions), 2 * ALL_POSITIONS)
         self.assertGreater(min(len(pieces[-2]) for pieces in splits(b"x" * size) if len(pieces) > 30), 1)
 
     def test_same_every_time(self) -> None:

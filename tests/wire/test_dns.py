@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.wire.dns import HEADER, IDS, SMALLEST_ROOM, fitted, is_question, read_id, with_id
+from portfwd.wire.dns import HEADER, IDS, MIN_PAYLOAD_SIZE, is_question, read_id, truncate_for_udp, with_id
 
 #: Number 4711, recursion desired, one question: example.com, A, IN.
 QUESTION = bytes.fromhex("1267 0100 0001 0000 0000 0000 07") + b"example\3com\0" + bytes.fromhex("0001 0001")
@@ -67,39 +67,41 @@ class FittedTests(SynchronousTestCase):
             (with_edns(QUESTION, 1232), 1232),
             (with_edns(QUESTION, 65535), 65535),
         ):
-            for size in {100, SMALLEST_ROOM, room}:
+            for size in {100, MIN_PAYLOAD_SIZE, room}:
                 answer = answer_of(size, edns=question != QUESTION)
                 self.assertEqual(len(answer), size)
-                self.assertEqual(fitted(answer, question), answer)
+                self.assertEqual(truncate_for_udp(answer, question), answer)
             if room < 65535:
-                longer = fitted(answer_of(room + 1), question)
-                self.assertLess(len(longer), SMALLEST_ROOM)
+                longer = truncate_for_udp(answer_of(room + 1), question)
+                self.assertLess(len(longer), MIN_PAYLOAD_SIZE)
 
     def test_truncated(self) -> None:
         """A longer one has TC, the question, and no records. The client asks again over TCP."""
         header = QUESTION[:2] + b"\x83\x80" + b"\0\1" + bytes(6)
-        self.assertEqual(fitted(answer_of(600), QUESTION), header + QUESTION[HEADER:])
+        self.assertEqual(truncate_for_udp(answer_of(600), QUESTION), header + QUESTION[HEADER:])
 
     def test_truncated_with_edns(self) -> None:
         """Its OPT record stays, without the options (RFC 6891 section 7)."""
         header = QUESTION[:2] + b"\x83\x80" + b"\0\1" + bytes(5) + b"\1"
         opt = bytes.fromhex("0000 29 04d0 00008000 0000")
         answer = answer_of(1300, edns=True)
-        self.assertEqual(fitted(answer, with_edns(QUESTION, 1232)), header + QUESTION[HEADER:] + opt)
+        self.assertEqual(
+            truncate_for_udp(answer, with_edns(QUESTION, 1232)), header + QUESTION[HEADER:] + opt
+        )
 
     def test_signed(self) -> None:
         """A client that signs would refuse an answer without a signature: its answers stay whole."""
         signed = QUESTION[:10] + b"\0\1" + QUESTION[12:] + b"\3key\0\0\xfa\0\xff" + bytes(6)
-        self.assertEqual(fitted(answer_of(600), signed), answer_of(600))
+        self.assertEqual(truncate_for_udp(answer_of(600), signed), answer_of(600))
         both = with_edns(QUESTION, 512)
         both = both[:10] + b"\0\2" + both[12:] + b"\3key\0\0\xfa\0\xff" + bytes(6)
-        self.assertEqual(fitted(answer_of(600), both), answer_of(600))
+        self.assertEqual(truncate_for_udp(answer_of(600), both), answer_of(600))
 
     @given(st.binary(max_size=60), st.binary(min_size=590, max_size=700), st.booleans())
     def test_anything(self, rest: bytes, answer: bytes, edns: bool) -> None:
         """Nothing makes it raise, and what it makes is a short answer, or the answer."""
         question = QUESTION[:10] + bytes((0, edns)) + rest
         for one in (answer, answer_of(600)[:HEADER] + answer):
-            made = fitted(one, question)
-            self.assertTrue(made == one or len(made) < SMALLEST_ROOM)
+            made = truncate_for_udp(one, question)
+            self.assertTrue(made == one or len(made) < MIN_PAYLOAD_SIZE)
             self.assertEqual(made[:2], one[:2])
