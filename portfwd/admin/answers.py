@@ -102,6 +102,7 @@ def target_row(target: TargetView) -> dict[str, Any]:
                 "passing": one.passing,
                 "cause": one.cause,
                 "seconds": None if one.seconds is None else round(one.seconds, 6),
+                "problem": one.problem,
             }
             for one in target.checks
         ],

@@ -113,12 +113,14 @@ class CheckView:
     :ivar passing: whether it passes; None before the first verdict.
     :ivar cause: cause of the last verdict.
     :ivar seconds: duration of the last check.
+    :ivar problem: why the last check gave no verdict, or failed although the check still passes; or empty.
     """
 
     name: str
     passing: bool | None
     cause: str
     seconds: float | None
+    problem: str = ""
 
 
 @frozen

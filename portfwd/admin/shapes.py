@@ -114,7 +114,9 @@ TARGETS: Final = record(
             rule=TEXT, name=TEXT, target=TEXT, state=TEXT, cause=TEXT, since=maybe(NUMBER), ordered=TRUTH,
             share=NUMBER, backup=TRUTH, sessions=WHOLE, dials=WHOLE, failures=WHOLE,
             checks=many(
-                record(name=TEXT, passing=maybe(TRUTH), cause=TEXT, seconds=maybe(NUMBER))
+                record(
+                    name=TEXT, passing=maybe(TRUTH), cause=TEXT, seconds=maybe(NUMBER), problem=TEXT
+                )
             ),
         )
     ),

@@ -24,7 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "targets",
         "targets and their states",
         "List targets: whether each is up, since when and why, its share of new sessions, its sessions,\n"
-        "how often it was dialled and could not be reached, and how long its last check took.\n",
+        "how often it was dialled and could not be reached, and how long its last check took.\n"
+        "CHECK is 'failed' if the last check failed without an effect on the state; WHY says how.\n",
         "portfwd targets web",
     )
     parser.add_argument("rule", metavar="RULE", nargs="?", help="only those of this rule")
@@ -79,7 +80,7 @@ def targets_text(rows: list[dict[str, Any]]) -> str:
                 str(row["dials"]),
                 str(row["failures"]),
                 _last_check(row["checks"]),
-                row["cause"] or "-",
+                _why(row),
             )
             for row in rows
         ],
@@ -87,8 +88,16 @@ def targets_text(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _why(row: dict[str, Any]) -> str:
+    """The cause of the state, and problems of the last checks that have not changed it."""
+    problems = [one["problem"] for one in row["checks"] if one["problem"]]
+    return "; ".join([row["cause"]] * bool(row["cause"]) + [f"now {one}" for one in problems]) or "-"
+
+
 def _last_check(checks: list[dict[str, Any]]) -> str:
-    """How long the slowest of the last checks took."""
+    """How long the slowest of the last checks took; 'failed' if one failed without effect."""
+    if any(one["problem"] for one in checks):
+        return "failed"
     times = [one["seconds"] for one in checks if one["seconds"] is not None]
     return f"{max(times) * 1000:.1f} ms" if times else "-"
 

@@ -81,12 +81,21 @@ class CheckState:
     :ivar run: number of consecutive verdicts that differ from `passing`.
     :ivar verdict: the last verdict.
     :ivar seconds: duration of the last check; None before the first one.
+    :ivar unanswered: why the last check gave no verdict; empty if it gave one.
     """
 
     passing: bool | None = None
     run: int = 0
     verdict: Verdict = Verdict(True)
     seconds: float | None = None
+    unanswered: str = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the last check gave no verdict, or failed although the check still passes; empty otherwise."""
+        if self.unanswered or self.verdict.passed or self.passing is False:
+            return self.unanswered
+        return self.verdict.cause
 
     @property
     def undecided(self) -> bool:
@@ -188,7 +197,8 @@ class Health:
         """
         check = self.checks[identity]
         check.seconds = seconds
-        return verdict is check.verdict and not check.undecided and not self.is_ejected
+        is_same = verdict is check.verdict and not check.undecided and not check.unanswered
+        return is_same and not self.is_ejected
 
     def checked(
         self, identity: str, verdict: Verdict, now: float, seconds: float, rise: int = 2, fall: int = 3
@@ -200,11 +210,22 @@ class Health:
         :param rise, fall: number of consecutive verdicts that take effect.
         """
         check = self.checks[identity]
-        check.seconds = seconds
+        check.seconds, check.unanswered = seconds, ""
         check.tell(verdict, rise, fall)
         if verdict.passed and self.is_ejected and not self.is_checked_down:
             return self._readmit(now, verdict.cause or "a check passed")
         return self._decide(now)
+
+    def unanswered(self, identity: str, cause: str) -> bool:
+        """
+        A check gave no verdict; the state is kept.
+
+        :param cause: the reason in a few words.
+        :returns: whether the check before gave one, or was the first.
+        """
+        check = self.checks[identity]
+        before, check.unanswered = check.unanswered, cause
+        return not before
 
     # Results
 

@@ -102,6 +102,11 @@ class TargetStates:
         """A check of a target has a verdict; the parameters are those of `Health.checked`."""
         if health.is_told_again(identity, verdict, seconds):
             return  # most verdicts change nothing
+        if health.checks[identity].unanswered:
+            self._log.info(
+                "{rules}: target {target}: there are verdicts again: {cause}",
+                rules=self.rules_of(health), target=health.label, cause=verdict.cause,
+            )  # fmt: skip
         wishes = verdict.share is not None or health.checks[identity].verdict.share is not None
         share = health.share if wishes else 1.0
         change = health.checked(identity, verdict, self.seconds(), seconds, rise, fall)
@@ -109,26 +114,37 @@ class TargetStates:
             change = StateChange(health.state, health.state, verdict.cause)
         self._tell(health, change)
 
+    def unanswered(self, health: Health, identity: str, cause: str) -> None:
+        """A check of a target gave no verdict. This is logged once, until there is a verdict."""
+        if health.unanswered(identity, cause):
+            self._log.warn(
+                "{rules}: target {target} stays {state}: {cause}",
+                rules=self.rules_of(health), target=health.label, state=health.state.value, cause=cause,
+            )  # fmt: skip
+
+    def rules_of(self, health: Health) -> str:
+        """Return the names of the rules that have a target, for the log."""
+        # A rule that a reload has replaced may have the name of its successor.
+        names = list(dict.fromkeys(watcher.name for watcher in _watchers(health)))
+        if len(names) > MOST_NAMED:
+            names[MOST_NAMED:] = [f"and {len(names) - MOST_NAMED} more"]
+        return ", ".join(names) or "-"
+
     def _tell(self, health: Health, change: StateChange | None) -> None:
         if change is None:
             return
-        watchers = sorted(health.watchers, key=_name) if isinstance(health, TargetHealth) else []
-        # A rule that a reload has replaced may have the name of its successor.
-        names = list(dict.fromkeys(watcher.name for watcher in watchers))
-        if len(names) > MOST_NAMED:
-            names[MOST_NAMED:] = [f"and {len(names) - MOST_NAMED} more"]
         down = change.after is TargetState.DOWN
         what = "is now" if change.after is change.before else "is"
         (self._log.warn if down else self._log.info)(
             "{rules}: target {target} {what} {state}: {cause}",
-            rules=", ".join(names) or "-",
+            rules=self.rules_of(health),
             target=health.label,
             what=what,
             state=change.after.value,
             before=change.before.value,
             cause=change.cause,
         )
-        for watcher in watchers:
+        for watcher in _watchers(health):
             watcher.health_changed(health, change)
 
     # Orders
@@ -154,6 +170,10 @@ class TargetStates:
             target=label,
             state="auto" if state is None else state.value,
         )
+
+
+def _watchers(health: Health) -> list[HealthWatcher]:
+    return sorted(health.watchers, key=_name) if isinstance(health, TargetHealth) else []
 
 
 def _name(watcher: HealthWatcher) -> str:

@@ -60,6 +60,15 @@ class TargetsTests(ControlTestCase):
             [(("web",), "0"), (("web",), "1")],
         )
 
+    def test_problems(self) -> None:
+        """A check that fails without an effect on the state is shown beside its cause."""
+        check = {**ROW["checks"][0], "problem": "check agent: no answer within 2 s"}
+        for cause, why in (("", ""), ("check agent: drain", "check agent: drain; ")):
+            row = {**ROW, "cause": cause, "checks": [check]}
+            self.forwarder.says("targets", {"start": 0, "more": False, "targets": [row]})
+            line = self.run_there("targets")[1].splitlines()[1]
+            self.assertTrue(line.endswith(f" failed  {why}now check agent: no answer within 2 s"), line)
+
     def test_json(self) -> None:
         """For programs, one object."""
         self.forwarder.says("targets", {"start": 0, "more": False, "targets": [ROW]})

@@ -76,6 +76,39 @@ class StatesTests(SynchronousTestCase):
         self.states.checked(many, "tcp", Verdict(False, "refused"), 0.1, 2, 3)
         self.assertEqual(self.lines[-1], "0, 1, 2, 3, and 5 more: target b is down: refused")
 
+    def test_unanswered(self) -> None:
+        """A check without a verdict keeps the state, and is logged once until there is a verdict."""
+        health = self.states.of("a", "a", ("agent",))
+        check = health.checks["agent"]
+        for cause in ("refused", "refused", "no answer"):
+            self.states.unanswered(health, "agent", cause)
+            self.assertEqual((check.problem, health.state), (cause, TargetState.UP))
+        verdict = Verdict(True, "up")
+        self.states.checked(health, "agent", verdict, 0.1, 1, 1)
+        self.states.unanswered(health, "agent", "refused")
+        self.states.checked(health, "agent", verdict, 0.1, 1, 1)
+        self.assertEqual(check.problem, "")
+        self.assertEqual(
+            self.lines,
+            [
+                "-: target a stays up: refused",
+                "-: target a: there are verdicts again: up",
+                "-: target a stays up: refused",
+                "-: target a: there are verdicts again: up",
+            ],
+        )
+
+    def test_problem(self) -> None:
+        """A check that fails, but not often enough to count, has a problem."""
+        health = self.states.of("a", "a", ("tcp",))
+        check = health.checks["tcp"]
+        self.states.checked(health, "tcp", Verdict(True, "connected"), 0.1, 2, 2)
+        self.assertEqual(check.problem, "")
+        self.states.checked(health, "tcp", Verdict(False, "refused"), 0.1, 2, 2)
+        self.assertEqual((check.problem, health.state), ("refused", TargetState.UP))
+        self.states.checked(health, "tcp", Verdict(False, "refused"), 0.1, 2, 2)
+        self.assertEqual((check.problem, health.state), ("", TargetState.DOWN))
+
     def test_share(self) -> None:
         """A share that a check asks for is a change of its own."""
         health = self.states.of("a", "a", ("agent",))

@@ -8,6 +8,8 @@ It runs no check: `portfwd.service.run.checking` does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import evolve, field, frozen
 
 from portfwd.errors import Problem
@@ -45,11 +47,20 @@ class ReadyChecks:
     problems: tuple[Problem, ...] = ()
 
 
-def configure_checks(rule: Rule, registry: CheckRegistry, files: OptionFiles = DISK) -> ReadyChecks:
-    """The checks of a rule's ``check`` clauses, and everything that is wrong with them."""
+def configure_checks(
+    rule: Rule,
+    registry: CheckRegistry,
+    specs: Sequence[CheckSpec] | None = None,
+    files: OptionFiles = DISK,
+) -> ReadyChecks:
+    """
+    The checks of a rule's ``check`` clauses, and everything that is wrong with them.
+
+    :param specs: None: all clauses.
+    """
     checks: list[ReadyCheck] = []
     problems: list[Problem] = []
-    for spec in rule.checks:
+    for spec in rule.checks if specs is None else specs:
         try:
             found = registry.find(spec.name)
         except Unavailable as refusal:
@@ -94,7 +105,7 @@ def check_problems(
     for rule in ruleset.rules:
         if rule.checks:
             registry = CheckRegistry.installed() if registry is None else registry
-            findings.extend(configure_checks(rule, registry, files).problems)
+            findings.extend(configure_checks(rule, registry, files=files).problems)
     return findings.sorted(ruleset.files)
 
 

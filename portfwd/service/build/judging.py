@@ -15,6 +15,7 @@ from typing import Any, Final
 from portfwd.errors import Problem, Severity
 from portfwd.rules.model import Ruleset
 from portfwd.rules.support import unsupported
+from portfwd.service.build.check_trials import impossible_checks
 from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Selection
 from portfwd.service.build.openings import opening_problems
@@ -22,7 +23,7 @@ from portfwd.service.tls.problems import tls_problems
 
 #: Warnings about missing things without which a start continues. Other warnings are for ``check``, or for the
 #: log of the running process.
-DONE_WITHOUT: Final = frozenset({"no-directory", "not-writable"})
+DONE_WITHOUT: Final = frozenset({"check-impossible", "no-directory", "not-writable"})
 
 
 def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Problem, ...]:
@@ -35,6 +36,7 @@ def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Pr
     return (
         *unsupported(ruleset),
         *plugin_problems(ruleset, filters),
+        *impossible_checks(ruleset),
         *opening_problems(ruleset, reactor),
         *tls_problems(ruleset, filters.clauses),
     )

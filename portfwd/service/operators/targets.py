@@ -47,6 +47,6 @@ def target_views(live: LiveRule, older: int, now: float) -> Iterator[TargetView]
 
 def _checks(view: MemberView, names: dict[str, str]) -> tuple[CheckView, ...]:
     return tuple(
-        CheckView(names.get(identity, identity), one.passing, one.verdict.cause, one.seconds)
+        CheckView(names.get(identity, identity), one.passing, one.verdict.cause, one.seconds, one.problem)
         for identity, one in view.member.health.checks.items()
     )

@@ -2,13 +2,15 @@
 """
 One check of one target: its connection, datagram or program, and the conversation that judges it.
 
-Each run is started once and gives one result, unless it is cancelled: a verdict, or None if a problem of this
-process prevented the check. The caller limits the time.
+Each run is started once and gives one result, unless it is cancelled: a verdict; `NoVerdict` if there was an
+answer that decides nothing; or None if this process had no resources for the check. A check that cannot be
+made for another reason, or whose code raises an exception, has failed. The caller limits the time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -16,16 +18,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from portfwd.errors import DialError, OutOfResources
-from portfwd.kernel.failures import log_failure
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.target_dial import DialSettings, TargetDial
@@ -33,7 +33,7 @@ from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.upstreams.checks.api import CheckCarrier, CheckConversation, CheckReply, Subject
+from portfwd.upstreams.checks.api import MAX_SAID, CheckCarrier, CheckConversation, CheckReply, Subject
 from portfwd.upstreams.connect import dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.health import Verdict
@@ -46,7 +46,31 @@ MAX_OUTPUT: Final = 4096
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
 
-Done = Callable[["Verdict | None"], None]
+
+@frozen
+class NoVerdict:
+    """A check that decided nothing. :ivar cause: the reason in a few words."""
+
+    cause: str
+
+
+@frozen
+class RaisedVerdict(Verdict):
+    """The verdict of a check whose code raised an exception. :ivar failure: for the log."""
+
+    failure: Failure | None = None
+
+    @classmethod
+    def of(cls, failure: Failure) -> RaisedVerdict:
+        """Make the verdict for an exception."""
+        words = f"{type(failure.value).__name__}: {failure.getErrorMessage()}".removesuffix(": ")
+        return cls(False, f"the check raised {words[:MAX_SAID]}", failure=failure)
+
+
+Done = Callable[["Verdict | NoVerdict | None"], None]
+
+#: Errors of `reactor.spawnProcess` that are a lack of resources of this process or machine.
+_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 class Run(Protocol):
@@ -112,9 +136,13 @@ def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext,
     check, subject = ready.check, subject_of(destination, secrets.token_hex(12))
     if check.carrier is CheckCarrier.COMMAND:
         return CommandRun(ready, subject, context, done)
+    try:
+        conversation = check.begin(subject)
+    except Exception:
+        return FailedRun(RaisedVerdict.of(Failure()), done)
     if check.carrier is CheckCarrier.DATAGRAM:
-        return DatagramRun(check.begin(subject), destination, context, done)
-    return StreamRun(check.begin(subject), destination, context, done)
+        return DatagramRun(conversation, destination, context, done)
+    return StreamRun(conversation, destination, context, done)
 
 
 def verdict_of(problem: DialError) -> Verdict | None:
@@ -122,10 +150,37 @@ def verdict_of(problem: DialError) -> Verdict | None:
     return None if isinstance(problem, OutOfResources) else Verdict(False, str(problem))
 
 
+class FailedRun:
+    """A check that has failed before it was started."""
+
+    judged = True
+
+    def __init__(self, verdict: Verdict, done: Done) -> None:
+        self._verdict = verdict
+        self._done = done
+
+    def start(self) -> None:
+        """See `Run`."""
+        self._done(self._verdict)
+
+    def cancel(self) -> None:
+        """See `Run`."""
+
+
+def _asked(ask: Callable[[], CheckReply]) -> CheckReply:
+    """Return the reply of a conversation; a failed check if it raises."""
+    try:
+        return ask()
+    except Exception:
+        return CheckReply(verdict=RaisedVerdict.of(Failure()))
+
+
+def _result(reply: CheckReply) -> Verdict | NoVerdict | None:
+    return NoVerdict(reply.cause) if reply.silent else reply.verdict
+
+
 class StreamRun:
     """A conversation over a stream, dialled as sessions dial."""
-
-    _log = Logger()
 
     def __init__(
         self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
@@ -156,7 +211,7 @@ class StreamRun:
         if self._stream is not None:
             self._stream.abort()
 
-    def _finish(self, verdict: Verdict | None) -> None:
+    def _finish(self, verdict: Verdict | NoVerdict | None) -> None:
         if not self._is_done:
             self._is_done = True
             self._done(verdict)
@@ -187,9 +242,8 @@ class StreamRun:
 
     def broke(self, failure: Failure) -> None:
         """See `portfwd.relay.target_dial.TargetOwner`."""
-        log_failure(self._log, "a check failed", failure)
         self.cancel()
-        self._done(None)
+        self._done(RaisedVerdict.of(failure))
 
     # Events of the stream
 
@@ -198,16 +252,12 @@ class StreamRun:
         stream = self._stream
         if self._is_done or stream is None:
             return
-        try:
-            reply = ask()
-        except Exception as error:
-            log_failure(self._log, "a check raised an exception")
-            reply = CheckReply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+        reply = _asked(ask)
         if reply.send:
             stream.write(reply.send)
         if reply.verdict is not None or reply.silent:
             self.judged = True
-            self._finish(reply.verdict)
+            self._finish(_result(reply))
             self._last_word = self._context.reactor.callLater(LAST_WORD, stream.abort)
             stream.close()
 
@@ -228,8 +278,9 @@ class StreamRun:
         if self._last_word is not None and self._last_word.active():
             self._last_word.cancel()
         if not self._is_done:
-            reply = self._conversation.ended() if how is Loss.ORDERLY else CheckReply()
-            self._finish(reply.verdict or Verdict(False, detail or "the connection was reset"))
+            reply = _asked(self._conversation.ended) if how is Loss.ORDERLY else CheckReply()
+            self.judged = reply.verdict is not None
+            self._finish(_result(reply) or Verdict(False, detail or "the connection was reset"))
 
     def began(self, stream: Stream) -> None:
         """Clients' TLS only."""
@@ -253,8 +304,6 @@ class StreamRun:
 @implementer(IReadDescriptor)
 class DatagramRun:
     """A conversation over UDP."""
-
-    _log = Logger()
 
     def __init__(
         self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
@@ -303,18 +352,12 @@ class DatagramRun:
             self._finish(verdict_of(dial_error(problem, address)))
 
     def _obey(self, ask: Callable[[], CheckReply]) -> None:
-        try:
-            reply = ask()
-        except OSError:
-            raise
-        except Exception as error:
-            log_failure(self._log, "a check raised an exception")
-            reply = CheckReply(verdict=Verdict(False, f"the check raised {type(error).__name__}"))
+        reply = _asked(ask)
         if reply.send and self._socket is not None:
             self._socket.send(reply.send)
         if reply.verdict is not None or reply.silent:
             self.judged = True
-            self._finish(reply.verdict)
+            self._finish(_result(reply))
 
     def doRead(self) -> None:
         """Handle a datagram or an error."""
@@ -350,7 +393,7 @@ class DatagramRun:
             self._socket = None
             sock.close()
 
-    def _finish(self, verdict: Verdict | None) -> None:
+    def _finish(self, verdict: Verdict | NoVerdict | None) -> None:
         if not self._is_done:
             self.cancel()
             self._done(verdict)
@@ -358,8 +401,6 @@ class DatagramRun:
 
 class CommandRun(ProcessProtocol):
     """A program, without a shell."""
-
-    _log = Logger()
 
     def __init__(self, ready: ReadyCheck, subject: Subject, context: RelayContext, done: Done) -> None:
         self._check = ready.check
@@ -377,7 +418,11 @@ class CommandRun(ProcessProtocol):
     def start(self) -> None:
         """See `Run`."""
         subject = self._subject
-        arguments = list(self._check.arguments(subject))
+        try:
+            arguments = list(self._check.arguments(subject))
+        except Exception:
+            self._finish(RaisedVerdict.of(Failure()))
+            return
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "PORTFWD_TARGET": subject.label,
@@ -387,9 +432,11 @@ class CommandRun(ProcessProtocol):
         reactor = cast(IReactorProcess, self._context.reactor)
         try:
             self._process = reactor.spawnProcess(self, arguments[0], arguments, environment)
-        except Exception as error:  # no descriptor, no memory, no such user
-            self._log.warn("check exec: {program}: {error}", program=arguments[0], error=str(error))
-            self._finish(None)
+        except OSError as error:
+            why = f"{arguments[0]} cannot be run: {error.strerror or error}"
+            self._finish(NoVerdict(why) if error.errno in _RESOURCES else Verdict(False, why))
+        except Exception:
+            self._finish(RaisedVerdict.of(Failure()))
 
     def outReceived(self, data: bytes) -> None:
         """Keep the first bytes."""
@@ -398,8 +445,13 @@ class CommandRun(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """The program has exited, and its output is closed."""
         status = 0 if reason.check(ProcessDone) else getattr(reason.value, "exitCode", None)
-        if not self._is_done:
-            self._finish(self._check.exited(status, self._output))
+        if self._is_done:
+            return
+        try:
+            verdict = self._check.exited(status, self._output)
+        except Exception:
+            verdict = RaisedVerdict.of(Failure())
+        self._finish(verdict)
 
     def cancel(self) -> None:
         """See `Run`: the program is killed."""
@@ -408,6 +460,6 @@ class CommandRun(ProcessProtocol):
             with contextlib.suppress(ProcessExitedAlready):
                 self._process.signalProcess("KILL")
 
-    def _finish(self, verdict: Verdict | None) -> None:
+    def _finish(self, verdict: Verdict | NoVerdict | None) -> None:
         self._is_done = True
         self._done(verdict)

@@ -19,6 +19,7 @@ from typing import Final, cast
 from attrs import evolve
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from portfwd.kernel.failures import log_failure
 from portfwd.kernel.turn_clock import AT_ONCE
@@ -27,7 +28,14 @@ from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
-from portfwd.service.run.check_runs import Run, check_destination, make_run, plain_address
+from portfwd.service.run.check_runs import (
+    NoVerdict,
+    RaisedVerdict,
+    Run,
+    check_destination,
+    make_run,
+    plain_address,
+)
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict
@@ -114,7 +122,7 @@ class Checker:
         self._state = health.checks[ready.identity]
         self._run: Run | None = None
         self._begun = self._next_at = self._wake_at = 0.0
-        self._is_stopped = False
+        self._is_stopped = self._has_raised = False
         self.update(ready, destination)
 
     def __repr__(self) -> str:
@@ -187,30 +195,47 @@ class Checker:
         try:
             run.start()
         except Exception:
-            log_failure(checks.log, "{checker!r}: it could not be begun", checker=self)
-            self._done(None)
+            run.cancel()
+            self._done(RaisedVerdict.of(Failure()))
 
-    def _done(self, verdict: Verdict | None) -> None:
-        """A check has ended. Add its name to the cause."""
-        if verdict is not None:
+    def _done(self, result: Verdict | NoVerdict | None) -> None:
+        """A check has ended. Add its name to the cause, and log the first of the same exceptions."""
+        before, self._has_raised = self._has_raised, isinstance(result, RaisedVerdict)
+        if isinstance(result, RaisedVerdict):
+            if not before:
+                self._log_raised(result)
+            result = Verdict(False, result.cause)
+        if result is not None:
             name = f"check {self._ready.name}"
-            verdict = evolve(verdict, cause=f"{name}: {verdict.cause}" if verdict.cause else name)
-        self._judged(verdict)
+            result = evolve(result, cause=f"{name}: {result.cause}" if result.cause else name)
+        self._judged(result)
 
-    def _judged(self, verdict: Verdict | None) -> None:
+    def _log_raised(self, result: RaisedVerdict) -> None:
+        log_failure(
+            self._checks.log,
+            "{rules}: target {target}: check {name} raised an exception",
+            result.failure,
+            rules=self._checks.context.targets.rules_of(self._health),
+            target=self._health.label,
+            name=self._ready.name,
+        )
+
+    def _judged(self, result: Verdict | NoVerdict | None) -> None:
         run, self._run = self._run, None
         if run is None:
             return
         checks, ready = self._checks, self._ready
         checks.ended(ready)
         now = checks.reactor.seconds()
-        if verdict is not None and (run.judged or not ready.check.silent):
-            checks.context.targets.checked(
-                self._health, ready.identity, verdict, now - self._begun, ready.timing.rise, ready.timing.fall
-            )
-        if ready.timing.fastinter is None:
+        targets, timing = checks.context.targets, ready.timing
+        if isinstance(result, NoVerdict) or (result is not None and ready.check.silent and not run.judged):
+            targets.unanswered(self._health, ready.identity, result.cause)
+        elif result is not None:
+            seconds = now - self._begun
+            targets.checked(self._health, ready.identity, result, seconds, timing.rise, timing.fall)
+        if timing.fastinter is None:
             return
-        wait = ready.timing.wait(undecided=self._state.undecided, draw=random())  # noqa: S311
+        wait = timing.wait(undecided=self._state.undecided, draw=random())  # noqa: S311
         self._next_at = self._begun + wait
         if self._next_at < self._wake_at:
             self._wait_until(max(now, self._next_at))
@@ -277,10 +302,11 @@ class Checks:
             try:
                 there = check_destination(destination, ready, self.context)
             except (OSError, ValueError) as problem:
-                self.log.error(
-                    "check {name} of {target}: {problem}",
-                    name=ready.name, target=destination.label, problem=str(problem),
-                )  # fmt: skip
+                # It cannot be made, so it has failed until a reload.
+                if key in self._checkers:
+                    self._checkers.pop(key).stop()
+                failed = Verdict(False, f"check {ready.name}: {problem}")
+                self.context.targets.checked(key[0], key[1], failed, 0.0, rise=1, fall=1)
                 continue
             checker = self._checkers.get(key)
             if checker is None:

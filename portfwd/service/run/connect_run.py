@@ -22,7 +22,7 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.kernel.socket_options import WILL_SEND, bind_source
 from portfwd.kernel.sockets import bare_socket, reset_on_close
-from portfwd.service.run.check_runs import Done, verdict_of
+from portfwd.service.run.check_runs import Done, RaisedVerdict, verdict_of
 from portfwd.upstreams.connect import dial_error
 from portfwd.values import InetAddress
 
@@ -88,7 +88,7 @@ class ConnectRun:
     def failed(self, failure: Failure) -> None:
         """Handling the result raised an exception."""
         self.cancel()
-        self._failed(None)
+        self._failed(RaisedVerdict.of(failure))
 
     def _judge(self, code: int) -> None:
         self.cancel()

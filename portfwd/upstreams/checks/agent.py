@@ -4,7 +4,8 @@ The check ``agent``: asks a program on the target's machine (HAProxy's agent che
 
 The program accepts connections on its own port, writes one line and closes. The line has words separated by
 blanks or commas: ``up``, ``ready``, ``drain``, ``down``, ``failed``, ``stopped`` and ``maint``, a share such
-as ``50%``, and a text after ``#``. Unknown words are ignored.
+as ``50%``, and a text after ``#``. Unknown words are ignored. As with HAProxy, an agent that cannot be
+reached, or whose line has no known word, does not change the state of the target.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from portfwd.upstreams.checks.api import (
     CheckConversation,
     CheckReply,
     Subject,
-    failed,
     said,
 )
 from portfwd.upstreams.health import Verdict
@@ -38,8 +38,8 @@ class AgentCheck(Check):
     """
     Asks an agent on the target's machine, which answers `up`, `down`, `drain` or a share such as `50%`.
 
-    Set `port=` to the port of the agent. If the agent cannot be reached, the state of the target does not
-    change.
+    Set `port=` to the port of the agent. If the agent cannot be reached, or its answer has none of these
+    words, the state of the target does not change.
     """
 
     carrier: ClassVar[CheckCarrier] = CheckCarrier.PLAIN
@@ -66,7 +66,8 @@ class AgentConversation(CheckConversation):
         self._line += data
         if b"\n" in self._line:
             return judge(self._line.partition(b"\n")[0])
-        return failed("an endless line") if len(self._line) > MAX_LINE else WAIT
+        too_long = len(self._line) > MAX_LINE
+        return CheckReply(silent=True, cause=f"no line within {MAX_LINE} bytes") if too_long else WAIT
 
     def ended(self) -> CheckReply:
         """The line may end with the connection."""
@@ -81,7 +82,7 @@ def judge(line: bytes) -> CheckReply:
     states = [word for word in found if word in _UP or word in _DOWN or word == "drain"]
     cause = said(line)
     if not states and share is None:
-        return CheckReply(silent=True)
+        return CheckReply(silent=True, cause=f"no known word in the answer '{cause}'")
     # If there are several words, one that means down has precedence.
     if any(word in _DOWN for word in states):
         return CheckReply(verdict=Verdict(False, cause))

@@ -71,12 +71,14 @@ class CheckReply:
 
     :ivar send: bytes to send. With a verdict they are sent before the connection is closed.
     :ivar verdict: the result, which ends the check. None: the check continues.
-    :ivar silent: end the check without a result.
+    :ivar silent: end the check without a result; the state of the target is kept.
+    :ivar cause: with `silent`, why there is no result, for ``portfwd targets`` and the log.
     """
 
     send: bytes = b""
     verdict: Verdict | None = None
     silent: bool = False
+    cause: str = "the answer does not decide"
 
 
 #: Send nothing, and wait for more bytes.

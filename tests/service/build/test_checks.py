@@ -20,7 +20,7 @@ class ConfigureTests(SynchronousTestCase):
     def ready(self, clauses: str) -> ReadyChecks:
         """What becomes of `clauses`."""
         (rule,) = parse(HEAD + clauses, "f").rules
-        return configure_checks(rule, CheckRegistry.installed(), FILES)
+        return configure_checks(rule, CheckRegistry.installed(), files=FILES)
 
     def test_ready(self) -> None:
         """Own options and those of all checks; what differs only in its timing is the same check."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
 from typing import Any, cast
@@ -18,11 +19,11 @@ from portfwd.relay.destination import Destination
 from portfwd.rules.model import Options
 from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.run import checking
-from portfwd.service.run.check_runs import CommandRun, Done, check_destination
+from portfwd.service.run.check_runs import CommandRun, Done, NoVerdict, check_destination
 from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.upstreams.checks.api import Check, CheckConversation, CheckReply, Subject
+from portfwd.upstreams.checks.api import WAIT, Check, CheckCarrier, CheckConversation, CheckReply, Subject
 from portfwd.upstreams.checks.command import ExecCheck
 from portfwd.upstreams.checks.timing import Timing
 from portfwd.upstreams.health import TargetState, Verdict
@@ -44,6 +45,44 @@ class RaisingConversation(CheckConversation):
 
     def opened(self) -> CheckReply:
         """Make it."""
+        raise ZeroDivisionError
+
+
+class RaisingAtBegin(Check):
+    """Fails by mistake, before there is a connection."""
+
+    def begin(self, subject: Subject) -> CheckConversation:
+        """Make the mistake."""
+        raise ZeroDivisionError
+
+
+class RaisingAtEnd(Check):
+    """Fails by mistake when the target closes."""
+
+    def begin(self, subject: Subject) -> CheckConversation:
+        """See `Check`."""
+        return RaisingAtEndConversation()
+
+
+class RaisingAtEndConversation(CheckConversation):
+    """The mistake."""
+
+    def opened(self) -> CheckReply:
+        """Wait."""
+        return WAIT
+
+    def ended(self) -> CheckReply:
+        """Make the mistake."""
+        raise ZeroDivisionError
+
+
+class RaisingArguments(Check):
+    """Fails by mistake when it names its program."""
+
+    carrier = CheckCarrier.COMMAND
+
+    def arguments(self, subject: Subject) -> Sequence[str]:
+        """Make the mistake."""
         raise ZeroDivisionError
 
 
@@ -90,6 +129,13 @@ class CheckingCase(TurningTestCase):
         pool = self.forwarder.rules[0].balancing.pool()
         assert pool is not None
         return pool.members[0].health.cause
+
+    def problem(self) -> str:
+        """Why the last check of the first target decided nothing."""
+        pool = self.forwarder.rules[0].balancing.pool()
+        assert pool is not None
+        (check,) = pool.members[0].health.checks.values()
+        return check.problem
 
     def pass_time(self, seconds: float) -> None:
         """Let `seconds` pass in small steps."""
@@ -237,12 +283,24 @@ class ConversationTests(CheckingCase):
         )
 
     def test_mistake(self) -> None:
-        """A check that raises has failed, is logged, and disturbs no other check."""
-        path = f"{__name__}.Raising"
-        self.start(f"web: 127.0.0.1:0 -> 127.0.0.1:{{one}}\n  check python:{path} inter=1s")
-        self.pass_time(0.7)
-        self.assertTrue(self.cause().endswith("the check raised ZeroDivisionError"), self.cause())
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        """A check that raises anywhere has failed, is logged once, and disturbs no other check."""
+        for name in ("Raising", "RaisingAtBegin", "RaisingAtEnd", "RaisingArguments"):
+            path = f"{__name__}.{name}"
+            self.start(
+                f"web: 127.0.0.1:0 -> 127.0.0.1:{{one}}\n"
+                f"  check python:{path} inter=500ms\n  check tcp inter=500ms"
+            )
+            for _ in range(3):
+                self.pass_time(0.7)
+                for peer in self.accepted():
+                    peer.close()
+            self.assertTrue(self.cause().endswith("the check raised ZeroDivisionError"), self.cause())
+            self.assertEqual(self.states(), [TargetState.DOWN])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, name)
+            pool = self.forwarder.rules[0].balancing.pool()
+            assert pool is not None
+            self.assertEqual([one.passing for one in pool.members[0].health.checks.values()], [False, True])
+            self.end_forwarder()
 
     def test_agent(self) -> None:
         """An agent decides at once; one that cannot be reached changes nothing."""
@@ -252,9 +310,31 @@ class ConversationTests(CheckingCase):
         peer.sendall(b"drain\n")
         self.turn()
         self.assertEqual((self.states(), self.cause()), ([TargetState.DRAIN], "check agent: drain"))
+        self.pass_time(1)
+        (peer,) = self.accepted(1)
+        peer.sendall(b"garbage\n")
+        self.turn()
+        self.assertEqual(
+            (self.states(), self.problem()),
+            ([TargetState.DRAIN], "check agent: no known word in the answer 'garbage'"),
+        )
         self.targets[1].close()
         self.pass_time(3)
         self.assertEqual(self.states(), [TargetState.DRAIN])
+        self.assertRegex(self.problem(), r"\Acheck agent: .*Connection refused\Z")
+
+    def test_impossible(self) -> None:
+        """A check whose files cannot be used has failed, with the cause."""
+        self.start("web: 127.0.0.1:0 -> 127.0.0.1:{one}\n  check tls inter=1s")
+
+        def refuse(*_: object) -> None:
+            raise OSError(2, "No such file or directory", "/etc/ca.pem")
+
+        self.patch(checking, "check_destination", refuse)
+        self.forwarder.checks.follow()
+        self.assertEqual(self.states(), [TargetState.DOWN])
+        self.assertIn("/etc/ca.pem", self.cause())
+        self.assertEqual(repr(self.forwarder.checks), "<Checks of 0>")
 
     def test_datagrams(self) -> None:
         """A name server that answers is up; without an answer it is down, whatever ICMP says."""
@@ -420,7 +500,7 @@ class CommandTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = ProcessReactor()
-        self.verdicts: list[Verdict | None] = []
+        self.verdicts: list[Verdict | NoVerdict | None] = []
         self.ready = ReadyCheck("exec", ExecCheck(command=("/bin/check", "x y")), Timing(), "exec")
         subject = Subject("10.0.0.5:80", "10.0.0.5", 80)
         self.run_ = CommandRun(self.ready, subject, a_context(self.reactor), self.verdicts.append)
@@ -437,13 +517,21 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.verdicts, [Verdict(True, "fine")])
 
     def test_failures(self) -> None:
-        """Another status fails; a program that cannot be started says nothing of the target."""
+        """Another status fails, and a missing program; a lack of resources says nothing of the target."""
         self.run_.start()
         self.run_.processEnded(Failure(ProcessTerminated(3)))
         self.assertEqual(self.verdicts, [Verdict(False, "exit status 3")])
-        self.reactor.problem = OSError("no memory")
+        self.reactor.problem = FileNotFoundError(errno.ENOENT, "No such file or directory")
         self.run_.start()
-        self.assertEqual(self.verdicts[1:], [None])
+        self.reactor.problem = OSError(errno.EMFILE, "Too many open files")
+        self.run_.start()
+        self.assertEqual(
+            self.verdicts[1:],
+            [
+                Verdict(False, "/bin/check cannot be run: No such file or directory"),
+                NoVerdict("/bin/check cannot be run: Too many open files"),
+            ],
+        )
 
     def test_cancel(self) -> None:
         """It is killed, and what it says then is not heard."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.kernel.polling import EDGE, Turn
 from portfwd.kernel.reactor import Watcher
+from portfwd.service.run.check_runs import RaisedVerdict
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.upstreams.health import Verdict
 from portfwd.values import InetAddress
@@ -127,4 +128,7 @@ class ConnectRunTests(SynchronousTestCase):
         run = self.run_of()
         run.start()
         run.failed(Failure(ZeroDivisionError()))
-        self.assertEqual((self.told, self.poller.watched), ([None], {}))
+        (told,) = self.told
+        assert isinstance(told, RaisedVerdict)
+        self.assertEqual((told.passed, told.cause), (False, "the check raised ZeroDivisionError"))
+        self.assertEqual(self.poller.watched, {})
