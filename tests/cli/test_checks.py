@@ -35,7 +35,7 @@ class HelpTests(CommandTestCase):
         """Its own options, then those of all checks, and an example."""
         code, out, _ = self.run_main("help", "check", "http")
         self.assertEqual(code, 0)
-        self.assertTrue(out.startswith("check http: Asks for a path by HTTP"))
+        self.assertTrue(out.startswith("check http: Requests a path by HTTP"))
         self.assertLess(out.index("  path "), out.index("  inter "))
         self.assertTrue(out.endswith("example:\n  check http path=/health\n"))
         self.assertTrue(
