@@ -44,10 +44,20 @@ UNUSED_WORDS = {
 }
 #: Where one of them is a name that users know.
 KNOWN_WORDS = {"portfwd/cli/playing.py": {"patience"}, "portfwd/cli/replay.py": {"patience"}}
-#: Beyond it a file mostly answers more than one question.
-MAX_LINES = 500
+#: Lines beyond which a module usually answers more than one question.
+MAX_LINES = 450
 #: Modules that are longer, each with the reason why it is one file all the same.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "portfwd/filters/api.py": "the contract of filters, which an author reads from its beginning to its end",
+    "portfwd/filters/chain/chain.py": "one state machine, on the path of every chunk that a filter sees",
+    "portfwd/relay/filtered.py": "the session that does what a chain asks for, one method for each effect",
+    "portfwd/relay/session.py": "the session that performs the actions of `ends`, one method for each event",
+    "portfwd/rules/model.py": "values without functions, at the import path that embedding programs use",
+    "portfwd/service/run/forwarder.py": "start, reload and stop change the same listeners and rules in turn",
+    "portfwd/streams/sockets/socket_stream.py": "the hot path: its parts would cost a call for each chunk",
+    "portfwd/streams/transports/tls.py": "the hot path of TLS: one connection, one machine of states",
+    "portfwd/streams/transports/transport.py": "the hot path: its parts would cost a call for each chunk",
+}
 
 #: Questions for a class in the packages that move bytes; a method of the object asked is better.
 MAX_CLASS_QUESTIONS = 19
@@ -176,10 +186,11 @@ class HouseTests(SynchronousTestCase):
         self.assertEqual({one: others for one, others in imports.items() if one in imported}, {})
 
     def test_sizes(self) -> None:
-        """A module of the package has at most 500 lines, or a reason that is written down above."""
+        """A module of the package has at most `MAX_LINES`, or a reason above; one with a reason has more."""
         sizes = {short(path): len(path.read_text().splitlines()) for path in sources("portfwd")}
         longer = {name: size for name, size in sizes.items() if size > MAX_LINES}
-        self.assertEqual(longer.keys(), LONGER.keys(), longer)
+        self.assertEqual({name: size for name, size in longer.items() if name not in LONGER}, {})
+        self.assertEqual([name for name in LONGER if name not in longer], [], "short enough now, or gone")
 
     def test_tests_say_what_they_show(self) -> None:
         """Every test has a docstring that states the behaviour."""

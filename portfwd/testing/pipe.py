@@ -27,11 +27,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from portfwd.errors import ConnectRefused, DialError
 from portfwd.filters.api import Connection, RouteClause, Sink
@@ -55,6 +52,7 @@ from portfwd.filters.chain.effects import (
     Unseen,
     Write,
 )
+from portfwd.testing.awaitables import Awaitables
 from portfwd.testing.clauses import clause_of
 from portfwd.testing.outcome import Notes, Outcome
 from portfwd.values import (
@@ -143,11 +141,8 @@ class Pipe:
         self._shows_all = shows_all
         self._strict = strict
         self._datagrams = datagrams
-        self._fires = fires
-        self._runs = runs
         self._raised = 0
-        self._begun: list[Begin] = []
-        self._failed: list[Deferred[object]] = []
+        self._awaited = Awaitables(self._settled, fires, runs=runs)
         self._timers: list[tuple[float, int]] = []
         self._unseen: dict[Direction, int | None] = {TO_UPSTREAM: 0, TO_CLIENT: 0}
         self._unread: dict[Direction, deque[bytes]] = {TO_UPSTREAM: deque(), TO_CLIENT: deque()}
@@ -193,7 +188,7 @@ class Pipe:
 
         A Deferred is removed when it fires.
         """
-        return [begin.awaitable for begin in self._begun]
+        return self._awaited.awaitables
 
     @property
     def outcome(self) -> Outcome:
@@ -279,11 +274,7 @@ class Pipe:
 
         :raises RuntimeError: no filter waits.
         """
-        if not self._begun:
-            raise RuntimeError("no filter waits for anything")
-        begin = self._begun[0]
-        _dispose(begin.awaitable)
-        self._settle(begin, result)
+        self._awaited.settle_oldest(result)
         self._complain()
 
     def close(self, reason: CloseReason = CloseReason.NORMAL) -> None:
@@ -387,11 +378,9 @@ class Pipe:
                 self._timers = [timer for timer in self._timers if timer[1] != effect.key]
                 heapq.heapify(self._timers)
             case Begin():
-                self._begin(effect)
+                self._awaited.begin(effect)
             case Abandon():
-                for begin in [one for one in self._begun if one.key == effect.key]:
-                    self._begun.remove(begin)
-                    _dispose(begin.awaitable)
+                self._awaited.abandon(effect.key)
             case Secure():
                 self.secured.append(effect.side)
                 if effect.rest:
@@ -412,36 +401,12 @@ class Pipe:
         """Wake a filter: `connection.wake` was called."""
         self._do(self.chain.woken(call))
 
-    def _begin(self, begin: Begin) -> None:
-        self._begun.append(begin)
-        if self._fires is not None and not getattr(begin.awaitable, "called", False):
-            result = self._fires(begin.awaitable)
-            _dispose(begin.awaitable)
-            self._settle(begin, result)
-            return
-        waited: Any = begin.awaitable
-        if self._runs and isinstance(waited, Coroutine):
-            waited = Deferred.fromCoroutine(waited)
-        if isinstance(waited, Deferred):
-
-            def fired(result: object) -> object:
-                # As in the relay, the result is kept for others that await the same Deferred.
-                if isinstance(result, Failure):
-                    self._failed.append(waited)
-                    self._settle(begin, result.value)
-                else:
-                    self._settle(begin, result)
-                return result
-
-            waited.addBoth(fired)
-
-    def _settle(self, begin: Begin, result: object) -> None:
-        if begin in self._begun:
-            self._begun.remove(begin)
-            if isinstance(result, BaseException):
-                self._do(self.chain.failed(begin.key, result))
-            else:
-                self._do(self.chain.settled(begin.key, result))
+    def _settled(self, key: int, result: object) -> None:
+        """A filter's awaitable has this result, or raised this exception."""
+        if isinstance(result, BaseException):
+            self._do(self.chain.failed(key, result))
+        else:
+            self._do(self.chain.settled(key, result))
 
     def _write_end(self, direction: Direction) -> None:
         self.ended.add(direction)
@@ -466,29 +431,12 @@ class Pipe:
             detail=self.finished.detail if self.finished is not None else "",
         )
         self._timers.clear()
-        for begin in self._begun:
-            _dispose(begin.awaitable)
-        self._begun.clear()
+        self._awaited.close()
         self._do(self.chain.closed(self.summary))
 
     def _complain(self) -> None:
         """Raise the exception of a filter."""
-        while self._failed:
-            _see_failure(self._failed.pop())
+        self._awaited.see_failures()
         if self._strict and len(self.troubles) > self._raised:
             self._raised = len(self.troubles)
             raise self.troubles[-1].error
-
-
-def _see_failure(deferred: Deferred[object]) -> None:
-    """Mark the failure as handled, so that Twisted does not log it. The Deferred keeps it."""
-    try:
-        next(iter(deferred))
-    except BaseException:  # noqa: S110 - the filter got the failure
-        pass
-
-
-def _dispose(awaitable: Any) -> None:
-    # Python warns of a coroutine that is never awaited or closed.
-    if hasattr(awaitable, "close"):
-        awaitable.close()
