@@ -245,7 +245,11 @@ class Announce:
 
 @frozen
 class Wake:
-    """Call `IFilter.woken` with `token` after `seconds`."""
+    """
+    Call `IFilter.woken` with `token` after `seconds`.
+
+    A filter of a session has at most 1024 of them at a time; one more is a wrong verdict.
+    """
 
     seconds: float
     token: object = None
@@ -296,7 +300,7 @@ class Close:
     Bytes that reach the filter behind those of this call are dropped. If several filters close the session,
     the reply of the first one is written.
 
-    :ivar reason: for the log. It must not contain bytes of users.
+    :ivar reason: for the log, which cuts it after 1024 characters. It must not contain bytes of users.
     :ivar abort: reset both sides instead, without flushing.
     """
 

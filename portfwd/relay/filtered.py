@@ -47,6 +47,9 @@ from portfwd.values import (
     as_unix,
 )
 
+#: Effects that a session performs in one turn: with writes some 3 ms. The others wait for the next turn.
+MOST_EFFECTS: Final = 512
+
 
 class FilteredSession(AwaitingSession):
     """
@@ -137,6 +140,13 @@ class FilteredSession(AwaitingSession):
             self._lost(self._client, *self._early_loss)
         if self.state is State.RELAYING and TO_CLIENT not in self._stopped and not self._busy:
             watched.go_on()
+
+    def _lost(self, half: Half, how: Loss, detail: str) -> None:
+        if self._busy and half.closing is None:
+            # Effects that are put off belong to bytes that came before the loss.
+            self._asked.append(partial(self._lost, half, how, detail))
+        else:
+            super()._lost(half, how, detail)
 
     def _lost_early(self, half: Half, how: Loss, detail: str) -> None:
         """Dial on if the client has sent bytes: the chain keeps them."""
@@ -283,26 +293,38 @@ class FilteredSession(AwaitingSession):
         """
         self._to_do.extend(wanted)
         if wanted and type(wanted[-1]) is effects.GoOn:
-            self._busy = True
-            self._hold_all()
+            self._put_off()
         if self._doing:
             return
         self._doing = True
+        left = MOST_EFFECTS
         try:
             while self._to_do and self.state in ACTIVE:
+                if not left:
+                    self._let_others()
+                    break
+                left -= 1
                 self._done_by(self._to_do.popleft())
         finally:
             self._doing = False
 
-    def _let_others(self, effect: effects.GoOn) -> None:
-        self._timers[0] = self._clock.callLater(0, self._carry_on)  # keys of the chain start at 1
+    def _put_off(self) -> None:
+        self._busy = True
+        self._hold_all()
+
+    def _let_others(self, effect: effects.GoOn | None = None) -> None:
+        """Continue after a turn of other sessions."""
+        self._put_off()
+        if 0 not in self._timers:  # keys of the chain start at 1
+            self._timers[0] = self._clock.callLater(0, self._carry_on)
 
     @contained
     def _carry_on(self) -> None:
-        """After a turn of other sessions: continue the chain, then pass it the events since."""
+        """Perform the effects that are left, continue the chain, then pass it the events since."""
         self._timers.pop(0, None)
         self._busy = False
-        if self.chain is not None and self.state in ACTIVE:
+        self._do(())
+        if not self._busy and self.chain is not None and self.state in ACTIVE:
             self._do(self.chain.go_on())
         while self._asked and not self._busy:
             self._asked.popleft()()

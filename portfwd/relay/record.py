@@ -45,6 +45,10 @@ _CLIENT: Final = Side.CLIENT
 _UPSTREAM: Final = Side.UPSTREAM
 
 
+#: Characters of a detail. A filter or an exception may have more to say.
+MOST_DETAIL: Final = 1024
+
+
 class SessionRecord:
     """
     The state of one session.
@@ -205,7 +209,7 @@ class SessionRecord:
             self.reason,
             self._ended_first,
             moved_by(client.kind, to_upstream, to_client) if client is not None else "",
-            self._detail,
+            self._detail if len(self._detail) <= MOST_DETAIL else self._detail[:MOST_DETAIL] + "…",
             self._access_step,
             tuple((+self.drops()).items()) if self._rule.has_datagrams else (),
             0,

@@ -9,6 +9,7 @@ user and ends no program.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -299,7 +300,7 @@ def forward(
 ) -> EmbeddedForwarder:
     """See `portfwd.forward`."""
     ruleset = _read(rule, listen, to, filters, clauses, name, options)
-    return EmbeddedForwarder(reactor, ruleset, log, drain)
+    return EmbeddedForwarder(reactor, ruleset, log, _checked_drain(drain))
 
 
 def _read(
@@ -331,6 +332,14 @@ def _refuse_arguments(
 def _log_spec(ruleset: Ruleset) -> LogSpec:
     """What the rules' ``log`` line asks for; without one nothing is written: the output is the program's."""
     return evolve(ruleset.log, access=AccessLogFormat.OFF) if ruleset.log == LogSpec() else ruleset.log
+
+
+def _checked_drain(drain: Any) -> float:
+    if isinstance(drain, bool) or not isinstance(drain, (int, float)):
+        raise TypeError(f"drain= takes a number of seconds, not {drain!r}")
+    if not 0 <= drain < math.inf:
+        raise ValueError(f"drain= takes 0 seconds or more, and not for ever, not {drain!r}")
+    return drain
 
 
 def _checked_log(log: Any) -> SessionLog:

@@ -810,6 +810,28 @@ class MistakeTests(FilteredCase):
         self.assertIn("web", repr(event["session"]))
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
+    def test_long_reason(self) -> None:
+        """A detail is cut: an exception or a filter may say a megabyte."""
+        self.relaying(Scripted(received=Close("x" * 1_000_000)))
+        self.client.says(b"x")
+        self.client.ends()
+        self.upstream.ends()
+        self.assertEqual(self.lines.last.detail, "x" * 1024 + "…")
+
+    def test_too_many_wakes(self) -> None:
+        """Wakes that are not due yet are timers, so there is a limit for them."""
+        self.relaying(Scripted(received=[*[Wake(1.0)] * 1024, b"x"]))
+        self.client.says(b"x")
+        for _ in range(4):
+            self.clock.advance(0)
+        self.assertEqual(self.upstream.written, b"x")
+        self.clock.advance(1)
+        self.relaying(Scripted(received=[Wake(1.0)] * 1025))
+        self.client.says(b"x")
+        self.assertEqual(self.lines.last.reason, CloseReason.FILTER)
+        (failure,) = self.flushLoggedErrors(ValueError)
+        self.assertIn("more than 1024 Wakes", failure.getErrorMessage())
+
     def test_bypassed(self) -> None:
         """With ``on_error`` "bypass" the session goes on without a filter that has altered nothing."""
         self.relaying(Scripted(received=script(NEED_MORE, Fault())), factory={"on_error": "bypass"})

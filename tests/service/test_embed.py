@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from typing import Any, cast
@@ -231,6 +232,16 @@ class LifeTests(TestCase):
         self.assertTrue((await service.reload()).applied)
         self.assertEqual(await self._converse(service), b"HELLO")
         self.assertRaises(RulesError, service.reload, ":80 -> ")
+
+    def test_drain_that_is_none(self) -> None:
+        """A time for the drain that is no time is refused at once."""
+        for drain, error in (
+            (-1, ValueError),
+            (math.nan, ValueError),
+            (math.inf, ValueError),
+            ("5", TypeError),
+        ):
+            self.assertRaises(error, portfwd.forward, REACTOR, "127.0.0.1:0 -> 127.0.0.1:1", drain=drain)
 
     async def test_drain_pause_resume(self) -> None:
         """A drained listener is closed, and one that resumes listens again."""

@@ -41,6 +41,9 @@ from portfwd.filters.verdicts import Item, Keep, Skip, Step, Stop, Wait, Want, a
 from portfwd.quantities import format_duration
 from portfwd.values import TO_UPSTREAM, counted
 
+#: `Wake` verdicts of one filter that are not due yet. Each is a timer.
+MOST_WAKES: Final = 1024
+
 #: Most replies in a chain of replies to replies. Two filters that answer each other would never stop.
 MAX_REPLIES: Final = 16
 
@@ -267,11 +270,16 @@ class Inquiry(Failing):
             case Announce():
                 self._announce(link.stage, step)
             case Wake():
-                self._arm(step.seconds, partial(self._wake, link, step.token))
+                link.stage.wakes += 1
+                self._arm(step.seconds, partial(self._wake_due, link, step.token))
             case Await():
                 self._await(link, step, both)
             case Close():
                 self._close_on(link, step, replies, refuses=False)
+
+    def _wake_due(self, link: Link, token: object) -> None:
+        link.stage.wakes -= 1
+        self._wake(link, token)
 
     def _close_on(self, link: Link, close: Close, replies: int, *, refuses: bool) -> None:
         """
@@ -291,6 +299,7 @@ class Inquiry(Failing):
         """:raises ValueError: the verdict is too late, a repetition, or without a target."""
         if _ALWAYS_RIGHT.issuperset(map(type, items)):
             return
+        wakes = 0
         for item in items:
             if type(item) in _ALWAYS_RIGHT:
                 continue
@@ -303,6 +312,10 @@ class Inquiry(Failing):
                     self.find_target(item.target)
             if isinstance(item, StartTLS):
                 self._check_start_tls(stage, item)
+            if isinstance(item, Wake):
+                wakes += 1
+                if stage.wakes + wakes > MOST_WAKES:
+                    raise ValueError(f"more than {MOST_WAKES} Wakes at a time")
             if isinstance(item, Again) and len(item.rest) >= len(data or b""):
                 raise ValueError("Again needs a rest that is less than the bytes that were seen")
             if isinstance(item, Reply) and replies >= MAX_REPLIES:

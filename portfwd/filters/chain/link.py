@@ -136,6 +136,7 @@ class Stage:
     :ivar limits_holding: whether its factory limits holding after the dial too.
     :ivar route: the last `Route` that it returned.
     :ivar awaits: its pending results.
+    :ivar wakes: number of its `Wake` verdicts that are not due yet.
     :ivar timer: key of the `Arm` that limits its time before the dial; None if it is not running.
     """
 
@@ -160,6 +161,7 @@ class Stage:
         "route",
         "timer",
         "up",
+        "wakes",
     )
 
     def __init__(
@@ -187,6 +189,7 @@ class Stage:
         self.dead = False
         self.route: Route | None = None
         self.awaits = 0
+        self.wakes = 0
         self.timer: int | None = None
         self.up = Link(self, TO_UPSTREAM, done=TO_UPSTREAM not in factory.directions)
         self.down = Link(self, TO_CLIENT, done=TO_CLIENT not in factory.directions)

@@ -28,6 +28,7 @@ from portfwd.filters.chain import inquiry
 from portfwd.filters.chain.chain import Chain
 from portfwd.filters.chain.effects import Effect, Finish, GoOn, SendEnd, Write
 from portfwd.filters.chain.under_way import MOST_STEPS
+from portfwd.relay.filtered import MOST_EFFECTS
 from portfwd.values import CloseReason
 from tests.filters.scripted import Scripted, relaying, script, written
 from tests.kernel.turning import TurningClock
@@ -213,10 +214,42 @@ class SessionTests(FilteredCase):
         self.assertEqual(self.upstream.written, b"".join(LETTERS))
 
     def test_lost_meanwhile(self) -> None:
-        """A session that ends meanwhile leaves nothing behind."""
+        """What came before a reset is delivered first."""
         self.relaying(Scripted(received=LONG))
         self.client.says(b"x")
         self.client.resets()
+        self.assertEqual(self.lines.reasons, [])
+        self.turns()
+        self.assertEqual(self.upstream.written, b"".join(LETTERS))
+        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET])
+
+    def test_killed_meanwhile(self) -> None:
+        """A session that is ended meanwhile leaves nothing behind."""
+        session = self.relaying(Scripted(received=LONG))
+        self.client.says(b"x")
+        session.kill(CloseReason.KILLED)
         self.turns()
         self.assertLess(len(self.upstream.written), len(LETTERS))
-        self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET])
+        self.assertEqual(self.lines.reasons, [CloseReason.KILLED])
+
+    def test_before_the_upstream(self) -> None:
+        """Others have turns while what waited for the upstream is written to it; a reset waits as well."""
+        count = 3 * MOST_EFFECTS
+        for resets in (False, True):
+            self.setUp()
+            self.accept(Scripted(received=[Forward(b"x")] * count))
+            self.client.says(b"x")
+            self.turns_of_filters()
+            if resets:
+                self.client.resets()
+            self.connect()
+            sizes = self.turns()
+            grown = [after - before for before, after in pairwise([0, *sizes])]
+            self.assertLessEqual(max(grown), MOST_EFFECTS)
+            self.assertEqual(len(self.upstream.written), count)
+            self.assertEqual(self.lines.reasons, [CloseReason.CLIENT_RESET] if resets else [])
+
+    def turns_of_filters(self) -> None:
+        """Let the filters have their turns before the upstream is there."""
+        for _ in range(20):
+            self.clock.turn()
