@@ -54,6 +54,21 @@ _ALWAYS_RIGHT: Final = frozenset({type(None), bytes, Forward, Delay})
 PROXY_TLVS: Final = "proxy-tlvs"
 
 
+def _sent(verdict: list[Verdict]) -> list[bytes] | None:
+    """The bytes of a list that sends these and nothing else; None for others, and for a long list."""
+    if len(verdict) > MOST_STEPS:
+        return None
+    pieces = []
+    for item in verdict:
+        if type(item) is Forward and type(item.data) is bytes:
+            pieces.append(item.data)
+        elif type(item) is bytes:
+            pieces.append(item)
+        else:
+            return None
+    return pieces
+
+
 class Inquiry(Failing):
     """
     Calls filters and applies their verdicts.
@@ -96,6 +111,10 @@ class Inquiry(Failing):
         elif type(verdict) is Forward and type(verdict.data) is bytes:
             link.stage.altered = True
             self._pass(link, verdict.data, replies)
+        elif type(verdict) is list and (pieces := _sent(verdict)):
+            link.stage.altered = True
+            for piece in pieces:
+                self._pass(link, piece, replies)
         else:
             self._event = "received"
             self._apply(link, verdict, data, replies=replies, again=again)

@@ -316,11 +316,11 @@ class Passage:
         """The number of next bytes that need not be shown."""
         size = _ALL
         for link in self._links[direction]:
+            if not (link.done or link.bypass):
+                return 0
             if link.keeps or link.awaits:
                 return 0  # later bytes must not overtake waiting ones
             if not link.done:
-                if not link.bypass:
-                    return 0
                 size = link.bypass if size == _ALL else min(size, link.bypass)
         return size
 
