@@ -29,8 +29,10 @@ DESCRIPTION = """\
 Explain a filter or a check: what it does, its options with their defaults, and an
 example. NAME is what a rules file writes behind 'filter' or 'check'; 'portfwd filters'
 and 'portfwd checks' list them.
+'portfwd help COMMAND' prints the help of a command, and 'portfwd help' the commands.
 
 examples:
+  portfwd help reload
   portfwd help filter sniff
   portfwd help check http
 
@@ -45,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "help",
-        help="explain a filter or a check and its options",
+        help="explain a command, a filter or a check",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -93,7 +93,7 @@ complete -c portfwd -n '_shtab_portfwd_using filters' -l json -d 'print one JSON
 complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a checks -d 'list the checks that rules can name'
 complete -c portfwd -n '_shtab_portfwd_using checks' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using checks' -l json -d 'print one JSON object instead of text'
-complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a help -d 'explain a filter or a check and its options'
+complete -c portfwd -n '_shtab_portfwd_using; and test $_shtab_portfwd_npos -eq 0' -a help -d 'explain a command, a filter or a check'
 complete -c portfwd -n '_shtab_portfwd_using help' -s h -l help -d 'show this help message and exit'
 complete -c portfwd -n '_shtab_portfwd_using help' -l json -d 'print one JSON object instead of text'
 complete -c portfwd -n '_shtab_portfwd_using help; and test $_shtab_portfwd_npos -eq 0' -ka "filter check" -d 'what NAME is'
