@@ -93,7 +93,7 @@ def filter_options(word: str) -> str:
     for one in found.options:
         about = one.help
         if one.positional:
-            about += " It may stand as a plain word."
+            about += " The key may be omitted."
         if one.repeated:
             about += " It may be repeated."
         # An empty code span is no Markdown.

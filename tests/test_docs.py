@@ -567,9 +567,7 @@ class TableTests(SynchronousTestCase):
         made = tables
         rows = made.filter_options("python:tests.filters.plugins.ROUTER").splitlines()[2:]
         self.assertEqual([row.split("`")[1] for row in rows], ["mode", "trust", "wait", "names", "also"])
-        self.assertIn(
-            "| Which one is taken. It may stand as a plain word. | first \\| last | needed |", rows[0]
-        )
+        self.assertIn("| Which one is taken. The key may be omitted. | first \\| last | needed |", rows[0])
         self.assertTrue(rows[2].endswith("| duration | `3s` |"), rows[2])
         self.assertTrue(rows[3].endswith("| file |  |"), rows[3])
         self.assertIn("It may be repeated.", rows[4])

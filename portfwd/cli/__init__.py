@@ -1,11 +1,10 @@
 # -*- test-case-name: tests.cli -*-
 """
-The ``portfwd`` command: asks about rules files and filters, and steers forwarders that run.
+The ``portfwd`` command: examines rules files and filters, runs forwarders, and controls running ones.
 
-One file a command, or a few that are alike; `main` joins them. Exit codes are 0
-when all is well, 1 when a file cannot be read or written, or a forwarder not be
-reached, 2 when a rules file or the command line is wrong. But for `replay`, and
-for the control socket of a forwarder, nothing is bound, resolved or connected to,
-and Twisted's reactor is never imported by us: a check must be safe to run beside
-the forwarder itself. What a rules file names as a filter is imported.
+Each file has one command or a few similar ones; `main` combines them. Exit codes: 0 for success, 1 if a file
+cannot be read or written or a forwarder cannot be reached, 2 if a rules file or the command line is wrong.
+Except for `run`, `toxiproxy`, `replay` and the connection to a control socket, commands do not bind, resolve
+or connect, and do not import Twisted's reactor, so they are safe to run beside a forwarder. Filters of rules
+files are imported.
 """

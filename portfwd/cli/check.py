@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.cli.test_check -*-
 """
-``portfwd check``: what is wrong with rules files, all of it, and what may not be meant.
+``portfwd check``: reports all errors and warnings of rules files.
 
-Errors and warnings of the files, what this version cannot do yet, what filters say
-of their clauses, and the advice of `portfwd.rules.advice`. It asks which directories exist,
-imports the filters that the rules name, and reads the files that their options name, certificates too.
+It reports problems of the files, unsupported features, problems of filters with their clauses, and the advice
+of `portfwd.rules.advice`. It checks which directories exist, imports the filters of the rules, and reads the
+files of their options, including certificates.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from portfwd.service.build.judging import judge, merged
 from portfwd.values import RelayPlan, counted, printable
 
 DESCRIPTION = """\
-Judge rules files without binding or resolving anything. Every problem is
-printed with its place, then a line for each file, with the number of rules that
-each relay serves. Warnings do not fail a file.
-The filters that the rules name are imported, as they are when forwarding starts.
+Check rules files without binding or resolving anything. All problems are
+printed with their places, then a line for each file, with the number of rules
+per relay. Warnings do not change the exit code.
+The filters that the rules name are imported, as at a start.
 
 example:
   portfwd check /etc/portfwd/rules.conf && systemctl restart portfwd
 
 exit codes:
-  0  all files are fine, though there may be warnings
+  0  no file has an error; there may be warnings
   1  a file cannot be read
-  2  a file is wrong, or the command line
+  2  a file has an error, or the command line is wrong
 """
 
 
@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "check",
-        help="say what is wrong with rules files",
+        help="check rules files",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,13 +56,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only, no warnings or counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument("--allow-empty", action="store_true", help="take a file without any rule")
+    parser.add_argument("--allow-empty", action="store_true", help="accept a file without rules")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the files; the worst exit code of them."""
-    results = [_judge(read_rules(path, allow_empty=arguments.allow_empty)) for path in arguments.files]
+    """Check the files, and return the worst exit code."""
+    results = [_check(read_rules(path, allow_empty=arguments.allow_empty)) for path in arguments.files]
     if arguments.json:
         print(json.dumps({"files": [_to_json(result) for result in results]}, indent=2))
     else:
@@ -73,21 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @frozen
-class Judged:
+class CheckedFile:
     """
-    What is said of one file.
+    The result for one file.
 
-    :ivar plans: each rule's name, and the relay that serves it.
+    :ivar plans: the name of each rule with its relay.
     """
 
     read: ReadRules
     plans: tuple[tuple[str, RelayPlan], ...] = ()
 
 
-def _judge(read: ReadRules) -> Judged:
-    """Add what the rules that could be read may still have wrong."""
+def _check(read: ReadRules) -> CheckedFile:
+    """Check the rules that could be read, and add their problems."""
     if read.readable is None:
-        return Judged(read)
+        return CheckedFile(read)
     filters = Factories().select()
     plans: tuple[tuple[str, RelayPlan], ...] = ()
     others = judge(read.readable, filters)
@@ -98,10 +98,10 @@ def _judge(read: ReadRules) -> Judged:
             (rule.name, plan_relay(rule, platform, filters.clauses(rule.name))) for rule in read.ruleset.rules
         )
     others = (*others, *map(advise_of_end, read.unended))
-    return Judged(evolve(read, problems=merged(read.problems, others, read.readable.files)), plans)
+    return CheckedFile(evolve(read, problems=merged(read.problems, others, read.readable.files)), plans)
 
 
-def _print(result: Judged, quiet: bool) -> None:
+def _print(result: CheckedFile, quiet: bool) -> None:
     read = result.read
     for problem in read.problems:
         if not quiet or problem.severity is Severity.ERROR:
@@ -114,7 +114,7 @@ def _print(result: Judged, quiet: bool) -> None:
     print(f"{printable(read.path)}: {', '.join(part for part in (rules, tally(read.problems)) if part)}")
 
 
-def _to_json(result: Judged) -> dict[str, Any]:
+def _to_json(result: CheckedFile) -> dict[str, Any]:
     read = result.read
     plans = [{"rule": name, "relay": plan.kind, "why": plan.why} for name, plan in result.plans]
     return {

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_checks -*-
-"""``portfwd checks``: which checks of targets a rules file can name, and from which package."""
+"""``portfwd checks``: lists the checks of targets that a rules file can name, with their packages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from portfwd.cli.plugin_list import add_list_parser, show_plugins
 from portfwd.upstreams.checks.registry import CheckRegistry
 
 DESCRIPTION = """\
-List the checks of targets that rules files can name: portfwd's own, and those that
-installed packages bring. 'portfwd help check NAME' explains one.
+List the checks of targets that rules files can name: portfwd's own, and those of
+installed packages. 'portfwd help check NAME' describes one.
 
 example:
   portfwd checks
@@ -28,5 +28,5 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List what is installed."""
+    """Run ``portfwd checks``."""
     return show_plugins("checks", CheckRegistry.installed(), as_json=arguments.json)

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_columns -*-
 """
-Tables and figures for terminals: columns as wide as what is in them, sizes and times that fit.
+Formats tables, sizes and times for terminals.
 
-Every cell is escaped: what comes from files and peers cannot move the cursor.
+All cells are escaped, so that text of files and peers cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """
-    Rows under their heads, two blanks between columns.
+    A table with a head and two blanks between columns.
 
-    :param right: the heads of columns of numbers.
+    :param right: the heads of right-aligned columns.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     return _joined(head, lines, _widths(lines), right)
@@ -35,10 +35,10 @@ def fitted_table(
     drop: Sequence[str],
 ) -> str:
     """
-    A table of at most `width` characters, if that can be had.
+    A table of at most `width` characters, if possible.
 
-    First the columns of `shrink` are shortened in the middle, each down to its width there; then those of
-    `drop` are left out, the first of them first; then those of `shrink` are shortened further.
+    First, cells in the columns of `shrink` are shortened in the middle, down to the given width. Then columns
+    of `drop` are left out, in this order. Then the columns of `shrink` are shortened further.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     left_out: set[str] = set()
@@ -56,7 +56,7 @@ def fitted_table(
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` characters: what is too long loses its middle."""
+    """`text` in at most `width` characters; a longer text is shortened in the middle."""
     if len(text) <= width:
         return text
     head = width // 2
@@ -72,7 +72,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrunk(head: Sequence[str], widths: Sequence[int], least: Mapping[str, int], width: int) -> list[int]:
-    """The widths after the widest columns of `least` have given what is too much, each down to its least."""
+    """The widths after the widest columns of `least` are reduced until they fit, each down to its least."""
     found = list(widths)
     while _total(found) > width:
         candidates = [i for i, name in enumerate(head) if name in least and found[i] > least[name]]
@@ -95,7 +95,7 @@ def _joined(
 
 
 def size_text(size: float | None) -> str:
-    """Bytes in three or four figures: ``0 B``, ``1.5 KiB``, ``812 MiB``; ``-`` for none."""
+    """A size in bytes as a short text: ``0 B``, ``1.5 KiB``, ``812 MiB``; ``-`` for None."""
     if size is None:
         return "-"
     unit = 0
@@ -106,7 +106,7 @@ def size_text(size: float | None) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A length of time in its two largest units: ``3s``, ``2m05s``, ``4h12m``, ``3d07h``."""
+    """A duration in its two largest units: ``3s``, ``2m05s``, ``4h12m``, ``3d07h``."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

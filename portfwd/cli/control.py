@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_control -*-
 """
-The way from a command to a forwarder that runs: its control socket.
+The client of a control socket, for commands.
 
-Plain blocking calls, one request at a time; what it speaks is `portfwd.admin`'s. It refuses to
-print: what an answer means to people is each command's to say.
+It uses blocking calls and sends one request at a time, in the protocol of `portfwd.admin`. `Control` prints
+nothing; each command formats its answers.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from portfwd.admin.requests import RequestError, write_request
 from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
-#: Where the control socket is unless ``--socket`` or the variable says otherwise.
+#: The default path of the control socket, and the environment variable that overrides it.
 DEFAULT_PATH: Final = "/run/portfwd/admin.sock"
 VARIABLE: Final = "PORTFWD_ADMIN"
-#: Seconds to wait for an answer; a reload of ten thousand rules takes three.
+#: Maximum seconds to wait for an answer; a reload of 10 000 rules takes three.
 ANSWER_TIMEOUT: Final = 60.0
-#: Bytes of an answer: far above `portfwd.admin.commands.MAX_ROWS` rows; beyond it is no control socket.
+#: Maximum bytes of an answer, far more than `portfwd.admin.commands.MAX_ROWS` rows need.
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
-#: Exit codes: the forwarder cannot be reached or says no; it does not understand.
+#: Exit codes: the forwarder cannot be reached or refuses; the request is not valid.
 REFUSED: Final = 1
 WRONG: Final = 2
 
 
 class ControlError(Exception):
     """
-    There is no answer, or it is no.
+    There is no answer, or the forwarder refuses.
 
-    :ivar code: the forwarder's word for it, or empty.
-    :ivar lines: what else it says.
+    :ivar code: code of the refusal, or an empty text.
+    :ivar lines: further lines of the refusal.
     """
 
     def __init__(self, message: str, code: str = "", lines: Sequence[str] = ()) -> None:
@@ -50,7 +50,7 @@ class ControlError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """`WRONG` where what was asked for makes no sense, else `REFUSED`."""
+        """`WRONG` if the request is not valid, else `REFUSED`."""
         return WRONG if self.code in ("bad-request", "unknown-command", "bad-rules") else REFUSED
 
 
@@ -58,14 +58,14 @@ class Control:
     """
     A connection to a control socket.
 
-    :ivar level: what may be asked: ``read`` or ``operator``.
+    :ivar level: the permission level: ``read`` or ``operator``.
     """
 
     def __init__(self, path: str, timeout: float = ANSWER_TIMEOUT) -> None:
         """
         Connect.
 
-        :raises ControlError: nobody listens there, or it is not portfwd.
+        :raises ControlError: no forwarder listens there.
         """
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,8 +80,8 @@ class Control:
             hello = self._read()
             if hello.get("protocol") != PROTOCOL:
                 raise ControlError(
-                    f"{printable(path)} speaks protocol {hello.get('protocol')!r} of portfwd"
-                    f" {hello.get('portfwd', '?')}; this is {PROTOCOL} of another version"
+                    f"the forwarder at {printable(path)} is portfwd {hello.get('portfwd', '?')} with protocol"
+                    f" {hello.get('protocol')!r} of the control socket; this version has protocol {PROTOCOL}"
                 )
         except ControlError:
             self.close()
@@ -100,39 +100,40 @@ class Control:
         self.close()
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._socket.close()
 
     def fileno(self) -> int:
-        """The socket's descriptor, readable when something comes that is not `pending` yet."""
+        """The descriptor of the socket. It is readable if bytes arrive that are not `pending` yet."""
         return self._socket.fileno()
 
     @property
     def pending(self) -> bool:
-        """Whether `receive` has something at once."""
+        """Whether `receive` returns without waiting."""
         return b"\n" in self._buffer
 
     def send(
         self, command: str, words: Sequence[str] = (), options: Mapping[str, str | None] | None = None
     ) -> None:
         """
-        Ask; options that are None are left out.
+        Send a request. Options with the value None are left out.
 
-        :raises ControlError: it cannot be asked so, or the forwarder is gone.
+        :raises ControlError: the request is not valid, or the connection was closed.
         """
-        said = {key: value for key, value in (options or {}).items() if value is not None}
+        given = {key: value for key, value in (options or {}).items() if value is not None}
         try:
-            self._socket.sendall(write_request(command, words, said))
+            self._socket.sendall(write_request(command, words, given))
         except RequestError as problem:
             raise ControlError(str(problem), problem.code) from None
         except OSError as problem:
-            raise ControlError(f"the forwarder is gone: {problem.strerror}") from None
+            raise ControlError(f"the connection to the forwarder is lost: {problem.strerror}") from None
 
     def receive(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         """
-        The next thing that the forwarder says: an event and nothing, or None and the result.
+        Receive an event or the result of the request.
 
-        :raises ControlError: it refuses, or is gone.
+        :returns: an event and an empty object, or None and the result.
+        :raises ControlError: the forwarder refuses, or the connection was closed.
         """
         answer = self._read()
         if "event" in answer:
@@ -140,15 +141,16 @@ class Control:
         if answer.get("ok") is True:
             return None, answer["result"]
         lines = answer.get("lines", ())
-        raise ControlError(str(answer.get("message", "it says no")), str(answer.get("error", "")), lines)
+        message = str(answer.get("message", "the forwarder refuses"))
+        raise ControlError(message, str(answer.get("error", "")), lines)
 
     def ask(
         self, command: str, words: Sequence[str] = (), options: Mapping[str, str | None] | None = None
     ) -> dict[str, Any]:
         """
-        Ask, and wait for the answer.
+        Send a request, and wait for the result.
 
-        :raises ControlError: there is none, or it is no.
+        :raises ControlError: there is no answer, or the forwarder refuses.
         """
         self.send(command, words, options)
         while True:
@@ -159,7 +161,7 @@ class Control:
     def watch(
         self, command: str, words: Sequence[str] = (), options: Mapping[str, str | None] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Ask for what goes on: its events, and last the result as ``{"result": …}``."""
+        """Send a request with events; yield the events, and last the result as ``{"result": …}``."""
         self.send(command, words, options)
         self._socket.settimeout(None)
         while True:
@@ -178,10 +180,12 @@ class Control:
             except TimeoutError:
                 raise ControlError("the forwarder does not answer") from None
             except OSError as problem:
-                raise ControlError(f"the forwarder is gone: {problem.strerror}") from None
+                raise ControlError(f"the connection to the forwarder is lost: {problem.strerror}") from None
             size += len(more)
-            if not more or size > MAX_ANSWER:
-                raise ControlError("the forwarder closed the connection" if not more else "an endless answer")
+            if not more:
+                raise ControlError("the forwarder closed the connection")
+            if size > MAX_ANSWER:
+                raise ControlError(f"the answer has more than {MAX_ANSWER} bytes")
             parts.append(more)
         line, _, self._buffer = b"".join(parts).partition(b"\n")
         try:
@@ -189,33 +193,33 @@ class Control:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ControlError(f"{printable(self._path)} is no control socket of portfwd")
+            raise ControlError(f"{printable(self._path)} is not a control socket of portfwd")
         return value
 
 
 def cannot_connect(path: str, problem: OSError) -> str:
-    """Why no forwarder is reached at `path`, and what to look at."""
+    """The message if no forwarder can be reached at `path`, with a hint."""
     text = f"cannot reach a forwarder at {printable(path)}: {problem.strerror or problem}"
     if isinstance(problem, FileNotFoundError | ConnectionRefusedError):
         return f"{text}; does it run, with the directive 'admin unix:{printable(path)}'?"
     if isinstance(problem, PermissionError):
-        return f"{text}; only its user may, or who the socket's mode= lets in"
+        return f"{text}; only its user and users allowed by the socket's mode= may connect"
     return text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command has which speaks to a forwarder."""
+    """Add the common options of commands that use a control socket."""
     parser.add_argument(
         "--socket",
         metavar="PATH",
         default=os.environ.get(VARIABLE) or DEFAULT_PATH,
-        help=f"the forwarder's control socket; else ${VARIABLE}, else {DEFAULT_PATH}",
+        help=f"the forwarder's control socket (${VARIABLE}, or {DEFAULT_PATH})",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def with_control(arguments: argparse.Namespace, work: Callable[[Control], int]) -> int:
-    """The exit code of `work` with a connection; what goes wrong is printed."""
+    """Connect, call `work` and return its exit code. Errors are printed."""
     try:
         with Control(arguments.socket) as control:
             return work(control)
@@ -234,7 +238,7 @@ def ask_and_print(
     *,
     text: Callable[[dict[str, Any]], str],
 ) -> int:
-    """Ask one thing, and print the answer, as JSON or by `text`."""
+    """Send one request, and print the result as JSON or formatted by `text`; return the exit code."""
 
     def work(control: Control) -> int:
         result = control.ask(command, words, options)

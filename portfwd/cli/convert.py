@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.cli.test_convert -*-
 """
-``portfwd convert``: any accepted grammar to the native one.
+``portfwd convert``: converts a rules file to the native grammar.
 
-Comments are lost and includes become part of the one file; a file that is
-wrong is not converted, not even in part.
+Comments are lost, and included files become part of the result. A file with errors is not converted.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from portfwd.rules.queries.render import render
 from portfwd.values import printable
 
 DESCRIPTION = """\
-Read a rules file in any grammar that is accepted (rinetd, rinetd-uv's
-conf and YAML, oxidinetd's conf and TOML, realm's, native) and write it in the native one. Comments are lost;
-what was included becomes part of the one file.
+Read a rules file in any supported grammar (native, rinetd, rinetd-uv's conf and
+YAML, oxidinetd's conf and TOML, realm), and write it in the native grammar.
+Comments are lost; included files become part of the result.
 
 example:
   portfwd convert /etc/rinetd.conf -o /etc/portfwd/rules.conf
 
 exit codes:
-  0  converted
-  1  FILE cannot be read, or OUT not written
+  0  success
+  1  FILE cannot be read, or OUT cannot be written
   2  FILE is wrong, and nothing is written; or the command line is wrong
 """
 
@@ -48,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert one file."""
+    """Run ``portfwd convert``."""
     read = read_rules(arguments.file, allow_empty=True)
     for problem in read.problems:
         print(format_problem(problem), file=sys.stderr)
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return FINE
     try:
-        # Rendered first: OUT may be FILE.
+        # The text is complete before OUT is opened, because OUT may be FILE.
         with open(arguments.output, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_entry -*-
 """
-What the installed ``portfwd`` calls: the command line, or only the words that a shell asks for.
+The entry point of the installed ``portfwd``.
 
-A shell asks while somebody waits for Tab, so ``portfwd complete`` imports only what it needs.
+``portfwd complete`` runs at each Tab in a shell, so it imports only the modules that it needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> int:
-    """Run the process's command line; the exit code."""
+    """Run the command line of the process; return the exit code."""
     if sys.argv[1:2] == ["complete"] and len(sys.argv) == 3:
         from portfwd.cli.completing import KINDS, print_words
 

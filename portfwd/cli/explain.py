@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_explain -*-
 """
-``portfwd explain``: what would happen to a connection, by which lines of the file.
+``portfwd explain``: shows the effect of rules on a connection, with the lines of the file.
 
-It prints what `portfwd.rules.queries.explain` finds in a file, or a forwarder that runs in its rules; it
-refuses a file that is wrong.
+It prints the result of `portfwd.rules.queries.explain` for a file or for the rules of a running forwarder. A
+file with errors is refused.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from portfwd.service.build.filters import configure
 from portfwd.values import printable
 
 DESCRIPTION = """\
-Say which rule takes a connection from CLIENT to LISTEN, which line lets it in
-or refuses it, and which targets would be tried, each with its place in the file;
-and which relay moves the bytes, and why, for which the rule's filters are imported.
-Without a file the forwarder that runs is asked: by the rules at work.
+Show which rule accepts a connection from CLIENT to LISTEN, which line allows or
+denies it, which targets are tried, each with its place in the file, and which relay
+moves the bytes, with the reason. The filters of the rule are imported for this.
+Without a file the running forwarder is asked, which uses its active rules.
 
 example:
   portfwd explain rules.conf 192.168.1.66 :8080
   portfwd explain 192.168.1.66 :8080
 
 exit codes:
-  0  here is the answer, whatever it is
-  1  the file cannot be read, or the forwarder not be reached
-  2  the file is wrong, CLIENT or LISTEN cannot be understood, or the command line is wrong
+  0  success, whatever the answer is
+  1  the file cannot be read, or the forwarder cannot be reached
+  2  the file is wrong, CLIENT or LISTEN is not valid, or the command line is wrong
 """
 
 
@@ -45,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "explain",
-        help="say what would happen to a connection",
+        help="show the effect of rules on a connection",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "file",
         metavar="FILE",
         nargs="?",
-        help="a rules file, in any grammar that is accepted; without it a forwarder that runs is asked",
+        help="a rules file in any grammar; without it the running forwarder is asked",
     )
     parser.add_argument(
         "client", metavar="CLIENT", help="an address, or 'unix' for a client of a unix socket"
@@ -61,14 +61,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "listen",
         metavar="LISTEN",
-        help="a rule's name, or where it listens: :8080, 10.0.0.1:8080, [::1]:53/udp, unix:/run/db.sock",
+        help="a rule's name or listen address: :8080, 10.0.0.1:8080, [::1]:53/udp, unix:/run/db.sock",
     )
     add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explain one connection."""
+    """Run ``portfwd explain``."""
     if arguments.file is None:
         return with_control(arguments, partial(_ask, arguments))
     read = read_rules(arguments.file, allow_empty=True)

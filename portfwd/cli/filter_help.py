@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_filter_help -*-
 """
-``portfwd help filter`` and ``portfwd help check``: what a plug-in does, its options, and how a clause looks.
+``portfwd help filter`` and ``portfwd help check``: summary, options and an example of a plug-in.
 
-All of it is what the plug-in declares; there is no other text about it here.
+All texts are the declarations of the plug-in.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from portfwd.filters.options import Declared
 from portfwd.filters.registry import FoundPlugin, Registry, Unavailable
 from portfwd.upstreams.checks.registry import CheckRegistry, FoundCheck
 
-#: The exit code for a filter that is not there.
+#: The exit code if the plug-in does not exist.
 UNAVAILABLE: Final = 1
-#: Columns of the text: what a terminal has when it is not asked.
+#: Columns of the text: the default width of a terminal.
 WIDTH: Final = 80
 
 DESCRIPTION = """\
-Explain a filter or a check: what it does, its options with their defaults, and an
-example. NAME is what a rules file writes behind 'filter' or 'check'; 'portfwd filters'
-and 'portfwd checks' list them.
+Describe a filter or a check: its summary, its options with their defaults, and an
+example. NAME is the name after 'filter' or 'check' in a rules file; 'portfwd filters'
+and 'portfwd checks' list the names.
 'portfwd help COMMAND' prints the help of a command, and 'portfwd help' the commands.
 
 examples:
@@ -37,8 +37,8 @@ examples:
   portfwd help check http
 
 exit codes:
-  0  here is the answer
-  1  there is none of that name, or it cannot be imported
+  0  success
+  1  there is no plug-in with that name, or it cannot be imported
   2  the command line is wrong
 """
 
@@ -47,18 +47,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "help",
-        help="explain a command, a filter or a check",
+        help="describe a command, a filter or a check",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("topic", metavar="filter|check", choices=("filter", "check"), help="what NAME is")
+    parser.add_argument("topic", metavar="filter|check", choices=("filter", "check"), help="the kind of NAME")
     parser.add_argument("name", metavar="NAME", help="its name, or python:MODULE.CLASS")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explain one filter or check."""
+    """Run ``portfwd help filter`` or ``check``."""
     try:
         found: FoundPlugin | FoundCheck = (
             CheckRegistry.installed().find(arguments.name)
@@ -79,14 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def filter_text(topic: str, name: str, found: FoundPlugin | FoundCheck) -> Iterator[str]:
     """
-    A plug-in for people, line by line.
+    The lines of the text about a plug-in.
 
     :param topic: ``filter`` or ``check``.
     """
-    yield from textwrap.wrap(f"{topic} {name}: {found.summary or 'it does not say what it does'}", WIDTH)
+    yield from textwrap.wrap(f"{topic} {name}: {found.summary or '(no summary)'}", WIDTH)
     yield f"from {found.origin}"
     if isinstance(found, FoundPlugin) and found.takes_routes:
-        yield "It chooses by the rule's 'route' lines."
+        yield "It chooses a target by the rule's 'route' lines."
     if found.options:
         yield ""
         yield "options:"
@@ -104,17 +104,17 @@ def filter_text(topic: str, name: str, found: FoundPlugin | FoundCheck) -> Itera
 def _conditions(one: Declared) -> Iterator[str]:
     yield one.kind.unit
     if one.positional:
-        yield "may stand as a plain word"
+        yield "the key may be omitted"
     if one.repeated:
         yield "may be repeated"
     if one.needed:
-        yield "needed"
+        yield "required"
     elif one.default_text:
-        yield f"{one.default_text} without it"
+        yield f"default: {one.default_text}"
 
 
 def filter_json(topic: str, name: str, found: FoundPlugin | FoundCheck) -> dict[str, Any]:
-    """A plug-in for machines; defaults are texts as a rules file would have them, None for none."""
+    """A plug-in as a JSON object. Defaults are texts in the form of a rules file, or None."""
     return {
         "name": name,
         "summary": found.summary or None,

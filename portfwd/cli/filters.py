@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_filters -*-
-"""``portfwd filters``: which filters a rules file can name, and who brings them."""
+"""``portfwd filters``: lists the filters that a rules file can name, with their packages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from portfwd.cli.plugin_list import add_list_parser, show_plugins
 from portfwd.filters.registry import Registry
 
 DESCRIPTION = """\
-List the filters that rules files can name: portfwd's own, and those that
-installed packages bring. Each is imported to ask what it does.
+List the filters that rules files can name: portfwd's own, and those of
+installed packages. Each is imported for its summary.
 
 example:
   portfwd filters
@@ -28,5 +28,5 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List what is installed."""
+    """Run ``portfwd filters``."""
     return show_plugins("filters", Registry.installed(), as_json=arguments.json)

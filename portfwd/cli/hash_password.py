@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_hash_password -*-
 """
-``portfwd hash-password``: a line for the file of users of the filters socks5 and http-connect.
+``portfwd hash-password``: prints a line for the file of users of the filters socks5 and http-connect.
 
-The password is asked for, twice, where nobody sees it; from a pipe its first line is taken. It is never
-an argument, which every other user of the machine could read.
+On a terminal the password is read twice without echo; from a pipe, the first line is read. It is not an
+argument, because other users of the machine can read arguments.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from portfwd.cli.parsing import WRONG
 from portfwd.cli.reading import CANNOT_READ, FINE
 from portfwd.filters.builtin.users import hash_password, wrong_name
 
-#: Bytes of salt: RFC 8018 section 4.1 wants at least 8, NIST SP 800-132 section 5.1 16.
+#: Bytes of salt: RFC 8018 section 4.1 requires at least 8, NIST SP 800-132 section 5.1 at least 16.
 SALT: Final = 16
 
 DESCRIPTION = """\
-Ask for a password and print a line for the file of users that the filters
-socks5 and http-connect read. Where the input is no terminal, its first line is
+Ask for a password, and print a line for the file of users that the filters
+socks5 and http-connect read. If the input is not a terminal, its first line is
 the password.
 
 example:
   portfwd hash-password alice >> /etc/portfwd/users
 
 exit codes:
-  0  printed
-  1  there was no password, or the two differ
-  2  NAME cannot be a user's, or the command line is wrong
+  0  success
+  1  there was no password, or the two passwords differ
+  2  NAME is not a valid user name, or the command line is wrong
 """
 
 
@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line."""
+    """Run ``portfwd hash-password``."""
     wrong = wrong_name(arguments.name)
     if wrong:
         print(f"portfwd hash-password: {wrong}", file=sys.stderr)
@@ -65,13 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def ask_password() -> str:
     """
-    The password.
+    Read the password.
 
-    :raises ValueError: there is none, or it was not typed twice the same.
+    :raises ValueError: there is none, or the two inputs differ.
     """
     if sys.stdin.isatty():
         password = getpass.getpass("password: ")
-        if password != getpass.getpass("the same again: "):
+        if password != getpass.getpass("password again: "):
             raise ValueError("the two passwords differ")
     else:
         password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")

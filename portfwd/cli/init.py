@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_init -*-
 """
-``portfwd init``: writes a commented rules file for a job, to begin with.
+``portfwd init``: writes a commented example of a rules file.
 
-The files are in the folder ``jobs`` beside this module; the first line of each says what it is for. Addresses
-and paths in them are examples: the command looks at nothing on this machine.
+The files are in the folder ``jobs`` beside this module. The first line of each is its summary. Addresses and
+paths in them are examples and are not checked.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Final
 from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
-#: Exit code of a file that is not written.
+#: Exit code if the file is not written.
 NOT_WRITTEN: Final = 1
 
 JOBS: Final = ("forward", "tls", "sni", "postgres", "dns", "toxiproxy")
 
 DESCRIPTION = """\
-Write a commented rules file for a job. Change its addresses and paths, then let
-'portfwd check' judge it. A file that exists is not overwritten.
+Write a commented rules file for a job. Change its addresses and paths, then check
+it with 'portfwd check'. An existing file is not overwritten.
 
 {jobs}
 
@@ -39,12 +39,12 @@ exit codes:
 
 
 def template(job: str) -> str:
-    """The rules file for one of `JOBS`."""
+    """The text of the rules file for one of `JOBS`."""
     return files("portfwd.cli").joinpath("jobs", f"{job}.conf").read_text("utf-8")
 
 
 def summary(job: str) -> str:
-    """What the rules file for a job is for: its first line."""
+    """The summary of the rules file for a job: its first line."""
     return template(job).partition("\n")[0].removeprefix("# ").removesuffix(".")
 
 
@@ -53,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs = "\n".join(f"  {job:<10} {summary(job)}" for job in JOBS)
     parser = commands.add_parser(
         "init",
-        help="write a rules file to begin with",
+        help="write an example of a rules file",
         description=DESCRIPTION.format(jobs=jobs),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file."""
+    """Run ``portfwd init``."""
     text = template(arguments.job)
     if arguments.output is None:
         print(text, end="")

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_looking -*-
-"""``portfwd status``, ``rules``, ``sessions`` and ``session``: what a forwarder does now."""
+"""``portfwd status``, ``rules``, ``sessions`` and ``session``: show the state of a running forwarder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from portfwd.cli.control import Control, add_arguments, ask_and_print, with_cont
 from portfwd.cli.reading import FINE
 from portfwd.values import counted, direction_word, printable
 
-#: Rows of one answer: the forwarder's bound.
+#: Rows per request: the maximum of the forwarder.
 PAGE: Final = 500
-#: Sessions that are listed unless ``--limit`` says otherwise.
+#: Default of ``--limit`` for sessions.
 LIMIT: Final = 100
 
 EXIT_CODES = """
 exit codes:
-  0  done
+  0  success
   1  the forwarder cannot be reached, or refuses: there is no such session or rule
-  2  the command line is wrong, or what it asks for makes no sense
+  2  the command line or the request is not valid
 """
 
 
@@ -35,9 +35,9 @@ def add_command(
     codes: str = EXIT_CODES,
 ) -> argparse.ArgumentParser:
     """
-    A command that speaks to a forwarder, with what all of them have.
+    Add a command that uses a control socket, with the common options.
 
-    :param codes: its exit codes, as its help tells them.
+    :param codes: the text about its exit codes.
     """
     parser = commands.add_parser(
         name,
@@ -54,61 +54,63 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = add_command(
         commands,
         "status",
-        "figures of a running forwarder",
-        "Say what a running forwarder is and does, in a few lines.\n",
+        "show figures of a running forwarder",
+        "Show the state of a running forwarder in a few lines.\n",
         "portfwd status",
     )
     parser.set_defaults(run=run_status)
     parser = add_command(
         commands,
         "rules",
-        "the rules at work",
-        "List the rules at work: where each listens, whether it accepts, its sessions.\n",
+        "list the active rules",
+        "List the active rules: addresses, state, sessions and targets.\n",
         "portfwd rules",
     )
     parser.set_defaults(run=run_rules)
     parser = add_command(
         commands,
         "sessions",
-        "open sessions",
-        "List open sessions. The first ones by --sort are shown, --limit of them; sizes are\n"
-        "what each direction has carried so far.\n",
+        "list open sessions",
+        "List open sessions: the first --limit ones in the order of --sort. Sizes are the bytes of\n"
+        "each direction so far.\n",
         "portfwd sessions --rule web --sort bytes --limit 20",
     )
     add_filter(parser)
     parser.add_argument(
-        "--sort", type=direction_word, choices=tuple(SORTS), default="id", help="what comes first (id)"
+        "--sort", type=direction_word, choices=tuple(SORTS), default="id", help="the sort key (id)"
     )
-    parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"how many ({LIMIT}); 0: all")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="N", help=f"number of sessions ({LIMIT}); 0: all"
+    )
     parser.set_defaults(run=run_sessions)
     parser = add_command(
         commands,
         "session",
-        "one open session",
-        "Say all there is to know of one session.\n",
+        "show one open session",
+        "Show all details of one session.\n",
         "portfwd session 7",
     )
-    parser.add_argument("id", metavar="ID", help="its number, as 'portfwd sessions' and the log show it")
+    parser.add_argument("id", metavar="ID", help="its number in 'portfwd sessions' and in the log")
     parser.set_defaults(run=run_session)
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:
-    """The options that choose sessions."""
-    parser.add_argument("--rule", metavar="RULE", help="only those of this rule")
+    """Add the options that select sessions."""
+    parser.add_argument("--rule", metavar="RULE", help="only sessions of this rule")
     parser.add_argument(
         "--client",
         metavar="PATTERN",
-        help="only those of these clients: an address, a network or a glob, as 'allow' takes it; or 'unix'",
+        help="only sessions of these clients: an address, a network or a glob, as in 'allow'; or 'unix'",
     )
     parser.add_argument(
         "--state",
         choices=("handshaking", "peeking", "dialing", "relaying", "closing"),
-        help="only those in this state",
+        help="only sessions in this state",
     )
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say how the forwarder does."""
+    """Run ``portfwd status``."""
     return ask_and_print(arguments, "status", text=_status_text)
 
 
@@ -128,13 +130,13 @@ def _status_text(status: dict[str, Any]) -> str:
         last = f", the last at {status['reloaded_at']}" if status["reloaded_at"] else ""
         lines.append(f"{counted(status['reloads'], 'reload')}{last}, {status['reload_failures']} refused")
         if status.get("last_reload_refused"):
-            lines.append("the last one was refused: what is at work is not what the file says")
+            lines.append("the last one was refused: the rules in use are not those of the file")
     lines += [f"shell at {shell['address']}" for shell in status["shells"]]
     return "\n".join(printable(line) for line in lines)
 
 
 def run_rules(arguments: argparse.Namespace) -> int:
-    """List all rules, a page at a time."""
+    """Run ``portfwd rules``. The rules are requested in pages."""
 
     def work(control: Control) -> int:
         rows: list[dict[str, Any]] = []
@@ -154,7 +156,7 @@ def run_rules(arguments: argparse.Namespace) -> int:
 
 def _rules_text(rows: list[dict[str, Any]]) -> str:
     return table(
-        ("RULE", "LISTENS ON", "STATE", "SESSIONS", "TOTAL", "TARGETS"),
+        ("RULE", "ADDRESSES", "STATE", "SESSIONS", "TOTAL", "TARGETS"),
         [
             (
                 row["name"],
@@ -171,13 +173,13 @@ def _rules_text(rows: list[dict[str, Any]]) -> str:
 
 
 def run_sessions(arguments: argparse.Namespace) -> int:
-    """List sessions; all of them, a page at a time, by their numbers."""
+    """Run ``portfwd sessions``. Without a small limit, all sessions are requested in pages, by number."""
 
     def work(control: Control) -> int:
-        asked = {"rule": arguments.rule, "client": arguments.client, "state": arguments.state}
+        selection = {"rule": arguments.rule, "client": arguments.client, "state": arguments.state}
         every = arguments.limit <= 0 or arguments.limit > PAGE
         limit = PAGE if every else arguments.limit
-        options = {**asked, "sort": "id" if every else arguments.sort, "limit": str(limit)}
+        options = {**selection, "sort": "id" if every else arguments.sort, "limit": str(limit)}
         page = control.ask("sessions", (), options)
         rows, count = list(page["sessions"]), page["count"]
         while every and page["sessions"]:
@@ -198,7 +200,7 @@ def run_sessions(arguments: argparse.Namespace) -> int:
 
 
 def _order(sort: str) -> Any:
-    """The order in which the forwarder would have sorted rows."""
+    """The key by which the forwarder sorts rows."""
     keys = {
         "id": lambda row: row["id"],
         "age": lambda row: -row["duration"],
@@ -242,15 +244,15 @@ ACCESS_STEPS: Final = (
 
 
 def run_session(arguments: argparse.Namespace) -> int:
-    """Say all of one session."""
+    """Run ``portfwd session``."""
     return ask_and_print(arguments, "session", (arguments.id,), text=_session_text)
 
 
 def _session_text(result: dict[str, Any]) -> str:
     lines = []
     row = dict(result["session"])
-    told = row.pop("tcp_info", {})
-    row |= {f"tcp_{side}": info for side, info in told.items() if info is not None}
+    tcp_info = row.pop("tcp_info", {})
+    row |= {f"tcp_{side}": info for side, info in tcp_info.items() if info is not None}
     for key, value in row.items():
         if key == "access_step":
             key, value = "access", ACCESS_STEPS[value]

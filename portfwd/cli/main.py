@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_main -*-
-"""The command line of ``portfwd``: which command, and its exit code."""
+"""The command line of ``portfwd``: dispatches to a command and returns its exit code."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from portfwd.cli.parsing import WRONG, Parser, unknown_command
 from portfwd.cli.reading import FINE
 from portfwd.version import __version__
 
-#: How the system says that a full or broken disk, or a limit, does not take our output.
+#: Errors of the system if the output cannot be written, because of a full or broken disk or a limit.
 NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 DESCRIPTION = """\
-Forward ports, look at rules files and filters, and steer forwarders that run.
-'portfwd run' forwards in the foreground; 'twistd portfwd' can also be a daemon.
+Forward ports, examine rules files and filters, and control running forwarders.
+'portfwd run' runs in the foreground; 'twistd portfwd' can also run as a daemon.
 """
 EPILOG = """\
 examples:
@@ -61,17 +61,17 @@ examples:
   portfwd sessions --sort bytes
   portfwd top
 
-'portfwd help COMMAND' says more about each.
+'portfwd help COMMAND' describes a command.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line; each command sets ``run``."""
+    """The parser of the whole command line. Each command sets ``run``."""
     return _build()[0]
 
 
 def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
-    """The whole command line, and the parser of each command, which sets ``run``."""
+    """The parser of the whole command line, and the parser of each command, which sets ``run``."""
     parser = Parser(
         prog="portfwd",
         description=DESCRIPTION,
@@ -105,14 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run one command.
 
-    :param argv: the words behind ``portfwd``; None: the process's own.
+    :param argv: the words after ``portfwd``; None for those of the process.
     :returns: the exit code.
     :raises SystemExit: for ``--help``, ``--version`` (0) and wrong options (2).
     """
     _fill_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # File names need not be UTF-8, nor the terminal; a message is better escaped than lost.
+            # File names and the terminal need not be UTF-8. Characters that cannot be written are escaped.
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else list(argv)
     parser, commands = _build()
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone ('| head'); the interpreter must not complain at its exit.
+        # The reader of the output has closed it ('| head'). The interpreter must not report this at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fill_standard_descriptors() -> None:
-    """Open the null device where one is closed: a socket that got its number would get what is printed."""
+    """Open the null device for closed standard descriptors. A socket with that number would get output."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is not None:
             continue
@@ -156,7 +156,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _help(parser: Parser, commands: Mapping[str, argparse.ArgumentParser], words: Sequence[str]) -> int:
-    """Print the help of the command that `words` name; of all, if they name none."""
+    """Print the help of the command in `words`, or of the whole command line."""
     problem = unknown_command(parser.prog, words, commands)
     if problem:
         print(problem, file=sys.stderr)

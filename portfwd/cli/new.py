@@ -2,8 +2,8 @@
 """
 ``portfwd new``: writes a package with a filter or a check, its tests, its page and its CI.
 
-The files are in the folder ``packages`` beside this module: those of all kinds in ``shared``, the others in
-the folder of their kind. Words between ``@`` stand for the name and what is made of it. Nothing is
+The templates are in the folder ``packages`` beside this module: common ones in ``shared``, the others in the
+folder of their kind. Words between ``@`` are replaced by the name and its variants. Existing files are not
 overwritten.
 """
 
@@ -22,25 +22,25 @@ from portfwd.filters.registry import BUILT_IN as OWN_FILTERS
 from portfwd.upstreams.checks.registry import BUILT_IN as OWN_CHECKS
 from portfwd.values import printable
 
-#: Exit code of a package that is not written.
+#: Exit code if the package is not written.
 NOT_WRITTEN: Final = 1
 
-#: What can be made, and what its first version does.
+#: The kinds of packages, with the summary of the template.
 KINDS: Final = {
-    "filter": "closes connections whose client does not begin as it should.",
-    "check": "a target is fit if it answers a line as it should.",
+    "filter": "closes connections whose client does not start with the expected bytes.",
+    "check": "passes if the target answers a line with the expected line.",
 }
 
 #: The names that are taken.
 BUILT_IN: Final = {"filter": OWN_FILTERS, "check": OWN_CHECKS}
 
-#: As in rules files: small letters and digits, words with ``-`` between them.
+#: Names as in rules files: lower-case letters and digits, with ``-`` between words.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 
 DESCRIPTION = """\
-Write a package with a filter or a check that works, to be changed into yours. Its
-tests pass at once, without a network and without an installation. A directory that
-exists is not written to.
+Write a package with a working filter or check, as a start for your own. Its tests
+pass without changes, without a network and without an installation. An existing
+directory is not changed.
 
 examples:
   portfwd new filter no-shouting
@@ -54,7 +54,7 @@ exit codes:
 
 
 def package(kind: str, name: str) -> dict[str, str]:
-    """The files of a package, by their paths in its directory."""
+    """The files of a package by path in its directory."""
     stem = name.replace("-", "_")
     words = {
         "kind": kind,
@@ -88,24 +88,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "new",
-        help="write a package with a filter or a check to begin with",
+        help="write a package with a filter or a check",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("kind", metavar="KIND", choices=tuple(KINDS), help="filter or check")
-    parser.add_argument("name", metavar="NAME", help="what rules files will call it")
+    parser.add_argument("name", metavar="NAME", help="its name in rules files")
     parser.add_argument(
-        "-o", "--output", metavar="DIRECTORY", help="the directory to make; without it, ./NAME"
+        "-o", "--output", metavar="DIRECTORY", help="the directory to create; without it, ./NAME"
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the package."""
+    """Run ``portfwd new``."""
     name: str = arguments.name
     if NAME.fullmatch(name) is None:
         print(
-            f"portfwd new: '{printable(name)}' is no name: small letters and digits, with '-' between words",
+            f"portfwd new: '{printable(name)}' is not a valid name: use lower-case letters and digits,"
+            " with '-' between words",
             file=sys.stderr,
         )
         return WRONG

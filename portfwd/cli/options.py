@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_options -*-
-"""``portfwd options``: the options of rules, as the reference has them."""
+"""``portfwd options``: lists the options of rules, like the reference."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from portfwd.cli.reading import FINE
 from portfwd.rules.findings import nearest, shown
 from portfwd.rules.options import OPTIONS, Needs, OptionSpec, Scope
 
-#: The exit code for an option that is not there.
+#: The exit code for an unknown option.
 UNKNOWN: Final = 1
-#: Columns of the text: what a terminal has when it is not asked.
+#: Columns of the text: the default width of a terminal.
 WIDTH: Final = 80
 #: The heading of each group of options.
 _TITLES: Final = {
@@ -26,17 +26,17 @@ _TITLES: Final = {
 }
 
 DESCRIPTION = """\
-List the options that a rule can have, with their values and what holds without them;
-with NAME only those of this name. 'default KEY=VALUE' gives an option to all rules
-below it. Options of filters and checks are told by 'portfwd help filter NAME'.
+List the options of rules with their values and defaults; with NAME only the options
+with this name. 'default KEY=VALUE' sets an option for all rules below it. 'portfwd
+help filter NAME' and 'portfwd help check NAME' list the options of filters and checks.
 
 examples:
   portfwd options
   portfwd options idle
 
 exit codes:
-  0  here is the answer
-  1  there is none of that name
+  0  success
+  1  there is no option with that name
   2  the command line is wrong
 """
 
@@ -45,17 +45,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "options",
-        help="list the options that rules can have",
+        help="list the options of rules",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="only the options of this name")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only the options with this name")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the options."""
+    """Run ``portfwd options``."""
     chosen = [one for one in OPTIONS if arguments.name in (None, one.key, one.name)]
     if not chosen:
         hint = nearest(arguments.name, {one.key for one in OPTIONS}, "portfwd options")
@@ -85,7 +85,7 @@ def _about(one: OptionSpec) -> str:
         parts.append(f"needs {one.needs.value}")
     if one.name != one.key:
         parts.append(f"'{one.name}' in 'default' lines")
-    return "; ".join((*parts, f"{one.default} without it"))
+    return "; ".join((*parts, f"default: {one.default}"))
 
 
 def _to_json(one: OptionSpec) -> dict[str, Any]:

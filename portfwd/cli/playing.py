@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.cli.test_playing -*-
 """
-Plays one side of a recorded session to a real peer, and sees whether the peer says the same.
+Plays one side of a recorded session to a real peer, and compares the bytes of the peer with the record.
 
-What the played side sent is sent again, in the same pieces. Before each piece everything has
-to have come that had come before it in the record: an answer is never sent before its question. With a
-speed the pieces also keep their times. What comes is compared as it comes; it stops at the first
-byte that is another one.
+The chunks of the played side are sent again. Before each chunk, all bytes of the peer that precede it in the
+record must have arrived. With a speed, the chunks also keep their times. Received bytes are compared at once,
+and the first difference ends the replay.
 
-It is for streams: a connected socket is handed in. It neither connects nor prints.
+It works on a connected stream socket, and neither connects nor prints.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from attrs import frozen
 from portfwd.logs.recording import RecordedSession
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Side, counted
 
-#: Seconds for which the peer may be silent while something of it is awaited, unless said otherwise.
+#: Default maximum silence of the peer in seconds while bytes of it are expected.
 PATIENCE: Final = 10.0
-#: Seconds that are waited at once: poll(2) counts milliseconds in 32 bits, a slow speed may need more.
+#: Maximum seconds of one wait: poll(2) counts milliseconds in 32 bits, and a slow speed may need more.
 _LONGEST: Final = 3600.0
-#: Bytes read at once, and bytes of a difference that are shown.
+#: Bytes per read, and maximum bytes of a difference that are shown.
 _READ: Final = 65536
 SHOWN: Final = 64
 
@@ -35,12 +34,12 @@ SHOWN: Final = 64
 @frozen
 class ReplayDifference:
     """
-    Where the peer did not say what it said then.
+    The first difference between the bytes of the peer and the record.
 
-    :ivar what: one line.
-    :ivar offset: of the first byte in `then` and `now`, among those that the peer sent.
-    :ivar then: what was recorded from a little before the difference on.
-    :ivar now: what came, from the same place on.
+    :ivar what: description in one line.
+    :ivar offset: offset of the first byte of `then` and `now` in the bytes of the peer.
+    :ivar then: recorded bytes, from shortly before the difference.
+    :ivar now: received bytes, from the same offset.
     """
 
     what: str
@@ -52,11 +51,11 @@ class ReplayDifference:
 @frozen
 class ReplayOutcome:
     """
-    What came of playing.
+    The result of a replay.
 
-    :ivar sent: bytes that were sent.
-    :ivar received: bytes that came, as far as they were looked at.
-    :ivar difference: None: the peer said the same.
+    :ivar sent: number of bytes sent.
+    :ivar received: number of bytes received.
+    :ivar difference: the first difference; None if there is none.
     """
 
     sent: int
@@ -65,7 +64,7 @@ class ReplayOutcome:
 
 
 class _Differs(Exception):
-    """It is over."""
+    """Ends the replay at a difference."""
 
     def __init__(self, difference: ReplayDifference) -> None:
         super().__init__(difference.what)
@@ -73,7 +72,7 @@ class _Differs(Exception):
 
 
 class Play:
-    """One session being played."""
+    """The replay of one session."""
 
     def __init__(
         self,
@@ -86,10 +85,10 @@ class Play:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """
-        :param sock: connected; closed by whoever made it.
+        :param sock: a connected socket, which the caller closes.
         :param side: the side that is played.
-        :param speed: how many times as fast as it was; None: without waiting.
-        :param patience: seconds of silence while something is awaited.
+        :param speed: factor of the recorded speed; None to send without waiting.
+        :param patience: maximum silence in seconds while bytes are expected.
         """
         self._sock = sock
         self._chunks = session.chunks
@@ -103,10 +102,10 @@ class Play:
         self._sent = 0
         self._received = 0
         self._ended = False
-        self._broken = ""  # why nothing can be sent any more
+        self._broken = ""  # the error after which nothing can be sent
 
     def run(self) -> ReplayOutcome:
-        """Play it to its end, or to the first difference."""
+        """Play the session to its end or to the first difference."""
         self._sock.setblocking(False)
         try:
             self._play()
@@ -122,14 +121,14 @@ class Play:
                 needed += len(chunk.data)
                 needs_end = needs_end or chunk.end
                 continue
-            self._hear(needed, needs_end)
+            self._receive(needed, needs_end)
             if self._speed is not None:
                 self._pause(began + (chunk.at - self._chunks[0].at) / self._speed)
             if chunk.end:
                 self._end()
             else:
                 self._send(chunk.data)
-        self._hear(len(self._expected), self._expects_end)
+        self._receive(len(self._expected), self._expects_end)
 
     # Sending
 
@@ -137,7 +136,7 @@ class Play:
         rest = memoryview(data)
         silent_since = self._clock()
         while rest and not self._broken:
-            self._turn(self._left(silent_since, "it takes no more bytes"), writing=True)
+            self._wait(self._left(silent_since, "it takes no more bytes"), writing=True)
             try:
                 count = self._sock.send(rest)
             except BlockingIOError:
@@ -156,25 +155,25 @@ class Play:
             self._broken = error.strerror or str(error)
 
     def _pause(self, until: float) -> None:
-        """Look at what comes until it is time."""
+        """Receive until the time `until`."""
         while (left := until - self._clock()) > 0:
-            self._turn(left)
+            self._wait(left)
 
-    # Hearing
+    # Receiving
 
-    def _hear(self, count: int, end: bool) -> None:
-        """Wait until the peer has said so much."""
+    def _receive(self, count: int, end: bool) -> None:
+        """Wait until the peer has sent `count` bytes in total, and its end if `end` is true."""
         if not self._compares:
             return
-        heard = self._received
+        received = self._received
         silent_since = self._clock()
         while self._received < count or (end and not self._ended):
             if self._ended:
                 self._differ(f"it ended after {counted(self._received, 'byte')}, not {len(self._expected)}")
-            if self._received != heard:
-                heard, silent_since = self._received, self._clock()
+            if self._received != received:
+                received, silent_since = self._received, self._clock()
             missing = "more bytes" if self._received < count else "its end"
-            self._turn(self._left(silent_since, f"{missing} did not come"))
+            self._wait(self._left(silent_since, f"{missing} did not come"))
 
     def _left(self, since: float, what: str) -> float:
         left = since + self._patience - self._clock()
@@ -182,13 +181,13 @@ class Play:
             self._differ(f"{what} within {self._patience:g} seconds, after {counted(self._received, 'byte')}")
         return left
 
-    def _turn(self, timeout: float, *, writing: bool = False) -> None:
-        """Wait until something can be done, and read what is there."""
+    def _wait(self, timeout: float, *, writing: bool = False) -> None:
+        """Wait until the socket is ready, and read the available bytes."""
         poll = select.poll()
         events = (0 if self._ended else select.POLLIN) | (select.POLLOUT if writing else 0)
         if events:
             poll.register(self._sock, events)
-        # A millisecond more, so that what is waited for is not missed by a fraction of one.
+        # One millisecond more, so that the wait does not end a fraction of a millisecond early.
         ready = poll.poll(min(timeout, _LONGEST) * 1000 + 1)
         if not self._ended and any(happened & ~select.POLLOUT for _, happened in ready):
             self._read()
@@ -219,7 +218,7 @@ class Play:
             if same == len(then):
                 what = f"it sent more than {counted(len(self._expected), 'byte')}"
             else:
-                what = f"byte {where} is another one"
+                what = f"byte {where} has another value"
             first = max(0, where - where % 16 - 16)
             before = self._expected[first:start]
             self._differ(

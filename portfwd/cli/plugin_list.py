@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_filters,tests.cli.test_checks -*-
 """
-What ``portfwd filters`` and ``portfwd checks`` list: plug-ins, and who brings them.
+Lists plug-ins with their packages, for ``portfwd filters`` and ``portfwd checks``.
 
-Each is imported to ask what it does; one that cannot be is listed with the reason.
+Each plug-in is imported for its summary. If that fails, the reason is shown.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from portfwd.cli.reading import FINE
 from portfwd.filters.registry import Origin, Unavailable
 from portfwd.values import printable
 
-#: The exit code where something is listed that no rule can use.
+#: The exit code if a listed plug-in cannot be used.
 BROKEN: Final = 1
 
 
 class Summarised(Protocol):
-    """A plug-in that was found."""
+    """A loaded plug-in."""
 
     @property
     def summary(self) -> str:
-        """What it does, in one line."""
+        """Its summary in one line."""
 
 
 class Plugins(Protocol):
     """A registry of plug-ins."""
 
     def origins(self) -> Iterable[Origin]:
-        """Every entry point, by name."""
+        """All entry points, sorted by name."""
 
     def load(self, origin: Origin) -> Summarised:
         """Import a plug-in."""
 
     def find(self, name: str) -> Summarised:
-        """Find the plug-in of a name."""
+        """Find the plug-in with a name."""
 
 
 @frozen
@@ -50,8 +50,8 @@ class Listed:
     """
     One line of the list.
 
-    :ivar summary: what it does; empty where that cannot be known.
-    :ivar error: why no rule can use it; empty where one can.
+    :ivar summary: the summary; empty if it is not known.
+    :ivar error: the reason why it cannot be used, or an empty text.
     """
 
     origin: Origin
@@ -74,7 +74,7 @@ def add_list_parser(
 
 
 def list_plugins(registry: Plugins) -> list[Listed]:
-    """Every plug-in of `registry`, by name."""
+    """All plug-ins of `registry`, sorted by name."""
     listed = []
     for origin in registry.origins():
         summary = error = ""
@@ -88,13 +88,13 @@ def list_plugins(registry: Plugins) -> list[Listed]:
 
 
 def show_plugins(word: str, registry: Plugins, *, as_json: bool) -> int:
-    """Print the list of `registry` for the command `word`; the exit code."""
+    """Print the list of `registry` for the command `word`; return the exit code."""
     listed = list_plugins(registry)
     if as_json:
         print(json.dumps({word: [_to_json(one) for one in listed]}, indent=2))
     else:
         rows = [(one.origin.name, one.origin.package, one.summary) for one in listed]
-        print(table(("NAME", "PACKAGE", "WHAT IT DOES"), rows))
+        print(table(("NAME", "PACKAGE", "SUMMARY"), rows))
         for error in dict.fromkeys(one.error for one in listed if one.error):
             print(f"portfwd {word}: {printable(error)}", file=sys.stderr)
     return BROKEN if any(one.error for one in listed) else FINE

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_reading -*-
 """
-Reads the rules file that a command was given, and turns what is wrong into an exit code.
+Reads the rules file of a command, and converts its problems to an exit code.
 
-It prints nothing and raises nothing: each command says in its own way what is wrong.
+It prints nothing and raises nothing. Each command reports the problems in its own form.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BAD_FILE: Final = 2
 @frozen
 class ReadRules:
     """
-    What came of reading a file.
+    The result of reading a file.
 
-    :ivar ruleset: None when there was an error.
+    :ivar ruleset: the rules; None after an error.
     :ivar problems: errors and warnings, in the order of the file.
-    :ivar readable: the rules that could be read, so that more can be said of them; None where none could.
+    :ivar readable: the rules that could be read, for further checks; None if there are none.
     :ivar unended: the last line of each file that ends without a newline.
     """
 
@@ -46,27 +46,27 @@ class ReadRules:
 
     @property
     def exit_code(self) -> int:
-        """`FINE`, `BAD_FILE`, or `CANNOT_READ` when it was the file itself that could not be read."""
+        """`FINE`, `BAD_FILE`, or `CANNOT_READ` if the file itself could not be read."""
         if not any(problem.severity is Severity.ERROR for problem in self.problems):
             return FINE
         return CANNOT_READ if cannot_be_read(self.path, self.problems) else BAD_FILE
 
 
-#: What names standard input on a command line, and in messages.
+#: The name of standard input on a command line, and in messages.
 STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
-#: Endings of files whose grammar has ends of its own.
+#: Extensions of files whose grammar does not need a final newline.
 OTHER_FORMS: Final = (".toml", ".yaml", ".yml", ".json")
 
 
 @frozen
 class CommandFiles(DiskFiles):
     """
-    The files of a command. What it names may be a pipe, which is waited for; a file that is included may not.
+    The files of a command. The file on the command line may be a pipe; included files may not.
 
     :ivar named: the path on the command line.
-    :ivar timeout: seconds for which a pipe is waited for.
-    :ivar unended: get the last line of each file of lines that ends without a newline.
+    :ivar timeout: maximum seconds to wait for data of a pipe.
+    :ivar unended: receives the last line of each file that ends without a newline.
     """
 
     named: str = STDIN_NAME
@@ -92,7 +92,7 @@ class CommandFiles(DiskFiles):
 
 
 def read_rules(path: str, *, allow_empty: bool = False) -> ReadRules:
-    """Read a rules file, or standard input for ``-``, and its includes; no error of theirs is raised."""
+    """Read a rules file, or standard input for ``-``, and its includes. Errors are in the result."""
     path = STDIN_NAME if path == STDIN else path
     files = CommandFiles(named=path)
     try:
@@ -104,7 +104,7 @@ def read_rules(path: str, *, allow_empty: bool = False) -> ReadRules:
 
 
 def tally(problems: Sequence[Problem]) -> str:
-    """``2 errors, 1 warning``; empty when there are none."""
+    """The numbers of errors and warnings, such as ``2 errors, 1 warning``; empty if there are none."""
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     kinds = ((errors, "error"), (len(problems) - errors, "warning"))
     return ", ".join(counted(number, noun) for number, noun in kinds if number)

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_replay -*-
 """
-``portfwd replay``: plays recorded sessions again, and says whether the answers are the same.
+``portfwd replay``: plays recorded sessions again, and compares the answers.
 
-The one command that connects or listens; it does so with plain sockets, one session after the other.
+It connects or listens with blocking sockets, one session after the other.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from portfwd.quantities import parse_duration
 from portfwd.service.daemon.regular import open_any
 from portfwd.values import TO_CLIENT, TO_UPSTREAM, Address, Side, UnixAddress, counted, printable
 
-#: The exit code where a peer did not say what it said then, or a session could not be played.
+#: The exit code if the bytes of a peer differ from the record, or a session could not be played.
 DIFFERENT: Final = 1
 
 DESCRIPTION = """\
-Play sessions that the filter 'record' has kept. With --to they are played to a
-server as their clients; with --listen a client that connects is served as the
-upstream did. What the peer says is compared with the record. With neither, the
-sessions are listed.
+Play sessions that the filter 'record' has written. --to plays the client's side to
+a server; --listen plays the upstream's side to clients that connect. The bytes of
+the peer are compared with the record. Without --to and --listen, the sessions are
+listed.
 
 example:
   portfwd replay web.record --to 127.0.0.1:8080 --no-wait
 
 exit codes:
-  0  the peer said the same in every session, or the sessions were listed
-  1  the peer said something else, a session cannot be played, FILE cannot be read,
-     or the address cannot be connected or listened to
-  2  FILE is no record, has no such session, or the command line is wrong
+  0  the peer sent the same bytes in all sessions, or the sessions were listed
+  1  the peer sent other bytes, a session cannot be played, FILE cannot be read,
+     or connecting to or listening on the address failed
+  2  FILE is not a record, has no such session, or the command line is wrong
 """
 
 
@@ -53,27 +53,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="a record, as the filter 'record' writes it")
+    parser.add_argument("file", metavar="FILE", help="a record of the filter 'record'")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--to", metavar="ADDRESS", type=_address, help="connect there: HOST:PORT or unix:PATH")
+    where.add_argument("--to", metavar="ADDRESS", type=_address, help="connect to HOST:PORT or unix:PATH")
     where.add_argument(
-        "--listen", metavar="ADDRESS", type=_address, help="listen there, for one client a session"
+        "--listen", metavar="ADDRESS", type=_address, help="listen there, for one client per session"
     )
     parser.add_argument(
         "--side",
         choices=[side.value for side in Side],
-        help="the side that is played; unless said, the client's with --to, the upstream's with --listen",
+        help="the side that is played (the client with --to, the upstream with --listen)",
     )
     parser.add_argument("--session", metavar="N", type=int, help="only the Nth session of the list")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="N times as fast as it was (1)")
-    pace.add_argument("--no-wait", action="store_true", help="as fast as the answers come")
+    pace.add_argument(
+        "--speed", metavar="N", type=_speed, default=1.0, help="N times as fast as recorded (1)"
+    )
+    pace.add_argument("--no-wait", action="store_true", help="send as soon as the answers have come")
     parser.add_argument(
         "--patience",
         metavar="TIME",
         type=_duration,
         default=PATIENCE,
-        help=f"how long the peer may be silent when it should speak ({PATIENCE:g}s)",
+        help=f"maximum silence while bytes of the peer are expected ({PATIENCE:g}s)",
     )
     parser.set_defaults(run=run)
 
@@ -103,7 +105,7 @@ def _speed(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play, or list."""
+    """Run ``portfwd replay``."""
     try:
         with open_any(arguments.file) as file:
             sessions = list(enumerate(read_recording(file), 1))
@@ -149,7 +151,7 @@ def _listed(number: int, session: RecordedSession) -> str:
 
 
 def _unplayable(session: RecordedSession) -> str:
-    """Why a session cannot be played; empty if it can."""
+    """The reason why a session cannot be played, or an empty text."""
     if session.lost:
         return f"{counted(session.lost, 'byte')} missing"
     if session.notes.get("network") == "udp":
@@ -160,9 +162,9 @@ def _unplayable(session: RecordedSession) -> str:
 @contextlib.contextmanager
 def _sockets(arguments: argparse.Namespace) -> Iterator[Iterator[socket.socket]]:
     """
-    A socket connected to the peer for each session.
+    An iterator of sockets that are connected to the peer, one for each session.
 
-    :raises OSError: it cannot be listened.
+    :raises OSError: listening failed.
     """
     if arguments.listen is None:
         yield (_connect(arguments.to, arguments.patience) for _ in iter(int, 1))
@@ -210,7 +212,7 @@ def _play(
     sockets: Iterator[socket.socket],
     arguments: argparse.Namespace,
 ) -> bool:
-    """Play one session and tell of it; whether the peer said the same."""
+    """Play one session and print the result; return whether the peer sent the same bytes."""
     mine = TO_UPSTREAM if side is Side.CLIENT else TO_CLIENT
     why = _unplayable(session) or (
         "" if session.knows(mine) else f"the {side.value}'s bytes were not recorded"
@@ -221,11 +223,11 @@ def _play(
     speed = None if arguments.no_wait else arguments.speed
     with next(sockets) as sock:
         outcome = Play(sock, session, side, speed=speed, patience=arguments.patience).run()
-    _tell(number, side.other, outcome)
+    _print_outcome(number, side.other, outcome)
     return outcome.difference is None
 
 
-def _tell(number: int, peer: Side, outcome: ReplayOutcome) -> None:
+def _print_outcome(number: int, peer: Side, outcome: ReplayOutcome) -> None:
     difference = outcome.difference
     if difference is None:
         print(

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_run -*-
-"""``portfwd run``: forward in the foreground, until a signal ends it."""
+"""``portfwd run``: runs a forwarder in the foreground until a signal ends it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from portfwd.quantities import parse_duration
 from portfwd.values import printable
 
 DESCRIPTION = """\
-Forward as a rules file says, in the foreground. TERM and INT end it: it accepts no more
-clients, and sessions may finish for --drain. HUP reads the rules file again, and so
-does --watch when it changes; USR1 opens the logs again. 'twistd portfwd' does the same and
-can also be a daemon, change its user and change its root.
+Forward by a rules file, in the foreground. TERM and INT stop it: it accepts no more
+clients, and sessions may continue for --drain. HUP reads the rules file again, and so does
+--watch after a change of the file; USR1 reopens the logs. 'twistd portfwd' does the same,
+and can also run as a daemon, change its user and change its root.
 
 examples:
   portfwd run -c /etc/portfwd/rules.conf --watch
   portfwd run --rule ':8080 -> 10.0.0.5:80' --rule ':2222 -> 10.0.0.5:22'
 
 exit codes:
-  0  a signal ended it
-  1  the rules file cannot be read, a rule could not be started, or a stop had to be cut off
+  0  a signal stopped it
+  1  the rules file cannot be read, a rule could not be started, or a stop did not end in time
   2  the rules, files that they name, or the command line are wrong
   70 the event loop is lost
 """
@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "run",
-        help="forward in the foreground",
+        help="run a forwarder in the foreground",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,10 +48,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--drain",
         metavar="TIME",
         type=_duration,
-        help="how long sessions may go on after a signal to stop (10s)",
+        help="how long sessions may continue after a signal to stop (10s)",
     )
-    parser.add_argument("--watch", action="store_true", help="reload when the rules file has changed (Linux)")
-    parser.add_argument("--allow-empty", action="store_true", help="take a rules file without any rule")
+    parser.add_argument("--watch", action="store_true", help="reload after changes of the rules file (Linux)")
+    parser.add_argument("--allow-empty", action="store_true", help="accept a rules file without rules")
     parser.set_defaults(run=run)
 
 
@@ -64,8 +64,8 @@ def _duration(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Forward; the options are those of ``twistd portfwd``."""
-    # It imports the code of twistd, which no other command needs.
+    """Run ``portfwd run``. The options are passed to ``twistd portfwd``."""
+    # The import loads the code of twistd, which few commands need.
     from portfwd.service.foreground import run_in_foreground
 
     words = [] if arguments.config is None else [f"--config={arguments.config}"]
@@ -76,6 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         run_in_foreground(words)
     except UsageError as problem:
-        print(f"portfwd run: {printable(str(problem))}; 'portfwd run --help' says more", file=sys.stderr)
+        print(f"portfwd run: {printable(str(problem))}; see 'portfwd run --help'", file=sys.stderr)
         return WRONG
     return FINE

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_shell -*-
 """
-``portfwd shell``: the manhole of a forwarder, by OpenSSH's client.
+``portfwd shell``: opens the manhole of a forwarder with OpenSSH's client.
 
-Where it listens and which key it shows itself by is asked of the control socket, so nobody else on
-the machine can pose as it; which key lets one in is OpenSSH's to choose.
+The address and the host key of the manhole come from the control socket, so other users of the machine cannot
+impersonate it. OpenSSH chooses the key of the client.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from portfwd.cli.looking import add_command
 from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
-#: What the host is called in the file of known hosts; it stands for no name of a network.
+#: The name of the host in the file of known hosts. It is not resolved.
 _ALIAS: Final = "portfwd"
 _CHUNK: Final = 65536
 
-
 _CODES: Final = """
 exit codes:
-  0  the prompt was left
+  0  the prompt was closed
   1  the forwarder cannot be reached, has no manhole, or there is no 'ssh'
   2  the command line is wrong
-  255  'ssh' could not connect, or nobody was let in
+  255  'ssh' could not connect or log in
 """
 
 
@@ -43,22 +42,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = add_command(
         commands,
         "shell",
-        "a Python prompt inside a forwarder",
+        "open a Python prompt inside a forwarder",
         "Open a Python prompt inside a running forwarder whose rules file has the directive 'manhole',\n"
-        "with OpenSSH's client and one of your keys. What blocks there blocks all traffic.\n",
+        "with OpenSSH's client and one of your keys. A blocking call there blocks all traffic.\n",
         "portfwd shell -i ~/.ssh/id_ed25519",
         _CODES,
     )
-    parser.add_argument("-i", "--identity", metavar="FILE", help="the private key; else OpenSSH chooses")
+    parser.add_argument("-i", "--identity", metavar="FILE", help="the private key (chosen by OpenSSH)")
     parser.add_argument(
-        "--address", metavar="ADDRESS", help="which manhole, as 'portfwd status' shows it; else the first"
+        "--address", metavar="ADDRESS", help="the manhole, as in 'portfwd status' (the first one)"
     )
     parser.add_argument("--stdio", metavar="PATH", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Find the manhole, and hand over to ``ssh``."""
+    """Run ``portfwd shell``: find the manhole, and run ``ssh``."""
     if arguments.stdio is not None:
         return carry(arguments.stdio)
 
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not shells:
             raise ControlError("this forwarder has no manhole: its rules file has no such directive")
         raise ControlError(
-            f"no manhole listens on {arguments.address}: there is "
+            f"no manhole listens on {arguments.address}; the manholes are "
             + ", ".join(shell["address"] for shell in shells)
         )
 
@@ -93,9 +92,9 @@ def _connect(address: str, host_key: str, identity: str | None) -> int:
 
 def ssh_command(address: str, known_hosts: str, identity: str | None) -> list[str]:
     """
-    What connects to a manhole.
+    The command that connects to a manhole.
 
-    :param known_hosts: a file with its key, and no other.
+    :param known_hosts: path of a file with only the host key of the manhole.
     """
     options = [
         f"HostKeyAlias={_ALIAS}",
@@ -111,7 +110,7 @@ def ssh_command(address: str, known_hosts: str, identity: str | None) -> list[st
     where = ["-p", "22", _ALIAS]
     if address.startswith("unix:"):
         through = [sys.executable, "-m", "portfwd.cli.main", "shell", "--stdio", address[5:]]
-        # ssh replaces what stands behind a percent sign.
+        # ssh expands percent signs in this option.
         options.append("ProxyCommand=" + shlex.join(through).replace("%", "%%"))
     else:
         host, _, port = address.rpartition(":")
@@ -126,7 +125,8 @@ def ssh_command(address: str, known_hosts: str, identity: str | None) -> list[st
 
 def carry(path: str, source: int = 0, target: int = 1) -> int:
     """
-    Carry bytes between a unix socket and standard input and output: ssh itself knows no such sockets.
+    Relay bytes between a unix socket and standard input and output, because ssh does not support such
+    sockets.
 
     :returns: the exit code.
     """

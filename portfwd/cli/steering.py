@@ -14,8 +14,8 @@ from portfwd.values import counted, printable
 
 _RELOAD_CODES = """
 exit codes:
-  0  the new rules are at work; with --dry-run: they could be
-  1  the forwarder cannot be reached, or refuses: it has no rules file, or may only be looked at
+  0  the new rules are in use; with --dry-run: they can be used
+  1  the forwarder cannot be reached, or refuses: it has no rules file, or the socket has level=read
   2  the file is wrong or cannot be applied, and nothing was changed; or the command line is wrong
 """
 
@@ -23,16 +23,16 @@ _RULE_COMMANDS = (
     (
         "drain",
         "close a rule's listeners; its sessions finish",
-        "Accept no more clients of a rule: its listeners are closed, and its sessions may go on\n"
-        "for as long as a stop would let them (--drain of twistd portfwd). 'resume' undoes it.\n",
+        "Close the listeners of a rule. Its sessions may continue until the drain limit of a stop\n"
+        "(--drain of twistd portfwd). 'resume' opens the listeners again.\n",
     ),
     (
         "pause",
-        "let a rule's clients wait",
-        "Accept no clients of a rule until 'resume'. They wait: connections in the backlog, datagrams\n"
-        "in a queue as large as the receive buffer (rcvbuf=). Sessions go on.\n",
+        "stop accepting the clients of a rule",
+        "Accept no clients of a rule until 'resume'. Connections wait in the backlog, datagrams in a\n"
+        "queue as large as the receive buffer (rcvbuf=). Sessions continue.\n",
     ),
-    ("resume", "accept a rule's clients again", "Accept the clients of a rule again, paused or drained.\n"),
+    ("resume", "accept the clients of a rule again", "Accept clients again after 'pause' or 'drain'.\n"),
 )
 
 
@@ -42,8 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "kill",
         "reset sessions",
-        "Reset sessions on both sides, with the close reason KD: those of these numbers, or all that\n"
-        "fit --rule, --client and --state together.\n",
+        "Reset both sides of sessions, with the close reason KD: the sessions with these numbers, or\n"
+        "all that match --rule, --client and --state together.\n",
         "portfwd kill --client 192.168.1.66",
     )
     parser.add_argument("ids", metavar="ID", nargs="*", help="number of a session")
@@ -57,12 +57,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "faults",
         "show, switch and set faults",
-        "Show the faults of the filter 'faults', switch them, or make them stronger, also for\n"
-        "connections that are there. A reload that changes the rule sets them as the file says.\n",
+        "Show the faults of the filter 'faults', enable or disable them, or set their options. This\n"
+        "affects open connections too. A reload that changes the rule restores the values of the file.\n",
         "portfwd faults lab set latency delay=300ms",
     )
-    parser.add_argument("rule", metavar="RULE", nargs="?", help="only those of this rule")
-    parser.add_argument("what", nargs="?", choices=("on", "off", "set"), help="what to do with them")
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="only the faults of this rule")
+    parser.add_argument(
+        "what", nargs="?", choices=("on", "off", "set"), help="enable, disable or set options"
+    )
     parser.add_argument(
         "which", metavar="WHICH", nargs="*", help="number or kind of the fault, or 'all'; KEY=VALUE with set"
     )
@@ -70,8 +72,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = add_command(
         commands,
         "log-level",
-        "show or set the least level that is logged",
-        "Show or set the least level of events that are logged. The access log is no part of it.\n",
+        "show or set the minimum level of the log",
+        "Show or set the minimum level of logged events. The access log is not affected.\n",
         "portfwd log-level warn",
     )
     parser.add_argument("level", metavar="LEVEL", nargs="?", help="debug, info, warn, error or critical")
@@ -80,29 +82,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "reload",
         "read the rules file again",
-        "Read the rules file again, and apply it: all of it, or nothing where something is wrong.\n"
-        "Sessions go on, and listeners that stay keep those who wait.\n",
+        "Read the rules file again, and apply it completely, or not at all after an error. Sessions\n"
+        "continue, and unchanged listeners keep their waiting clients.\n",
         "portfwd reload --dry-run",
         _RELOAD_CODES,
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would change")
     parser.add_argument(
-        "--code", action="store_true", help="new sessions get changed code of 'python:' filters, too"
+        "--code", action="store_true", help="import changed code of 'python:' filters for new sessions"
     )
     parser.set_defaults(run=run_reload)
     parser = add_command(
         commands,
         "stop",
-        "drain and end a forwarder",
-        "End the forwarder as SIGTERM does: it accepts no more, sessions may finish until the drain\n"
-        "deadline. Said a second time, it cuts them.\n",
+        "drain and stop a forwarder",
+        "Stop the forwarder like SIGTERM: it accepts no more clients, and sessions may continue until\n"
+        "the drain limit. A second 'stop' resets them.\n",
         "portfwd stop",
     )
     parser.set_defaults(run=run_stop)
 
 
 def run_kill(arguments: argparse.Namespace) -> int:
-    """Reset sessions."""
+    """Run ``portfwd kill``."""
     options = {"rule": arguments.rule, "client": arguments.client, "state": arguments.state}
     return ask_and_print(
         arguments,
@@ -114,7 +116,7 @@ def run_kill(arguments: argparse.Namespace) -> int:
 
 
 def run_rule(command: str, arguments: argparse.Namespace) -> int:
-    """Steer one rule."""
+    """Run ``portfwd drain``, ``pause`` or ``resume``."""
     done = {"drain": "draining", "pause": "paused", "resume": "accepting"}[command]
     return ask_and_print(
         arguments,
@@ -125,7 +127,7 @@ def run_rule(command: str, arguments: argparse.Namespace) -> int:
 
 
 def run_faults(arguments: argparse.Namespace) -> int:
-    """Show faults, or change them."""
+    """Run ``portfwd faults``."""
     words = [word for word in (arguments.rule, arguments.what) if word]
     options: dict[str, str | None] = {}
     for word in arguments.which:
@@ -139,7 +141,7 @@ def run_faults(arguments: argparse.Namespace) -> int:
 
 def _faults_text(result: dict[str, Any]) -> str:
     return table(
-        ("RULE", "NUMBER", "FAULT", "IS", "STRUCK", "OPTIONS"),
+        ("RULE", "NUMBER", "FAULT", "STATE", "APPLIED", "OPTIONS"),
         [
             (
                 row["rule"],
@@ -151,18 +153,18 @@ def _faults_text(result: dict[str, Any]) -> str:
             )
             for row in result["faults"]
         ],
-        ("NUMBER", "STRUCK"),
+        ("NUMBER", "APPLIED"),
     )
 
 
 def run_log_level(arguments: argparse.Namespace) -> int:
-    """Show the level, or set it."""
+    """Run ``portfwd log-level``."""
     words = (arguments.level,) if arguments.level else ()
     return ask_and_print(arguments, "log-level", words, text=lambda result: printable(result["level"]))
 
 
 def run_reload(arguments: argparse.Namespace) -> int:
-    """Reload, and say what changed."""
+    """Run ``portfwd reload``."""
     words = [word for word in ("dry-run", "code") if getattr(arguments, word.replace("-", "_"))]
     return ask_and_print(
         arguments,
@@ -173,5 +175,5 @@ def run_reload(arguments: argparse.Namespace) -> int:
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
-    """Stop."""
+    """Run ``portfwd stop``."""
     return ask_and_print(arguments, "stop", text=lambda result: "stopping")

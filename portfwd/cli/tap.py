@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_tap -*-
-"""``portfwd tap``: the bytes of one session, as ``hexdump -C`` shows them, while it lasts."""
+"""``portfwd tap``: shows the bytes of one session in the form of ``hexdump -C``."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "tap",
         "show the bytes of one session",
-        "Show what both sides of a session send from now on, before its filters: '>' is the client's,\n"
-        "'<' the upstream's. The session does not wait for this, and is relayed in the kernel again\n"
-        "afterwards. It ends with the session, at --limit, or with Ctrl-C. Bytes of users are shown,\n"
-        "their passwords among them.\n",
+        "Show the bytes that both sides of a session send from now on, before its filters: '>' marks\n"
+        "bytes of the client, '<' bytes of the upstream. The session is not delayed, and is relayed in\n"
+        "the kernel again afterwards. The tap ends with the session, at --limit, or with Ctrl-C. The\n"
+        "bytes are user data and may contain passwords.\n",
         "portfwd tap 7 --limit 1KiB",
     )
     parser.add_argument("id", metavar="ID", help="number of the session")
-    parser.add_argument("--limit", metavar="SIZE", help="how many bytes, both directions together (64KiB)")
+    parser.add_argument("--limit", metavar="SIZE", help="bytes to show, both directions together (64KiB)")
     parser.add_argument(
         "--direction",
         type=direction_word,
         choices=tuple(DIRECTION_WORDS),
-        help="whose bytes: those of the client go to-upstream (both)",
+        help="the direction to show; bytes of the client go to-upstream (both)",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show bytes until there are no more."""
+    """Run ``portfwd tap``."""
 
     def work(control: Control) -> int:
         options = {"limit": arguments.limit, "direction": arguments.direction}
@@ -68,5 +68,5 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     missed = f", {counted(result['missed'], 'byte')} missed" if result["missed"] else ""
-    why = {"closed": "the session is over", "limit": "the limit is reached"}.get(result["ended"], "")
+    why = {"closed": "the session has ended", "limit": "the limit is reached"}.get(result["ended"], "")
     print(f"portfwd tap: {why}{missed}", file=sys.stderr)

@@ -13,8 +13,8 @@ from portfwd.cli.looking import PAGE, add_command
 from portfwd.cli.reading import FINE
 from portfwd.values import printable
 
-#: What can be ordered, and how the target is then.
-_DONE: Final = {"drain": "draining", "down": "down", "up": "up", "auto": "judged by dials and checks"}
+#: The orders, and the state of the target after each.
+_DONE: Final = {"drain": "draining", "down": "down", "up": "up", "auto": "under dials and checks again"}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,34 +22,34 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = add_command(
         commands,
         "targets",
-        "targets and their states",
-        "List targets: whether each is up, since when and why, its share of new sessions, its sessions,\n"
-        "how often it was dialled and could not be reached, and how long its last check took.\n"
-        "CHECK is 'failed' if the last check failed without an effect on the state; WHY says how.\n",
+        "list targets and their states",
+        "List targets: state, time since the last change and its reason, share of new sessions, sessions,\n"
+        "dials, failed dials, and the duration of the last check.\n"
+        "CHECK is 'failed' if the last check failed without an effect on the state; WHY has its cause.\n",
         "portfwd targets web",
     )
-    parser.add_argument("rule", metavar="RULE", nargs="?", help="only those of this rule")
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="only the targets of this rule")
     parser.set_defaults(run=run_targets)
     parser = add_command(
         commands,
         "target",
-        "drain a target, or take it down or up",
-        "Say what is to be done with a target of a rule, whatever its dials and checks say:\n"
-        "  drain  it gets no new sessions, those that it has go on\n"
+        "drain a target, or set it down or up",
+        "Set the state of a target of a rule, regardless of its dials and checks:\n"
+        "  drain  it gets no new sessions; its sessions continue\n"
         "  down   the same, and with on-down=close its sessions are closed\n"
         "  up     it gets sessions\n"
         "  auto   dials and checks decide again\n"
-        "This holds over reloads until 'auto', or until the forwarder is started anew.\n",
+        "The state stays over reloads until 'auto', or until the forwarder is restarted.\n",
         "portfwd target web 10.0.0.5:80 drain",
     )
     parser.add_argument("rule", metavar="RULE", help="a rule, or one port of its range")
-    parser.add_argument("target", metavar="TARGET", help="a target, as 'portfwd targets' shows it")
-    parser.add_argument("order", choices=tuple(_DONE), help="what to do with it")
+    parser.add_argument("target", metavar="TARGET", help="a target, as in 'portfwd targets'")
+    parser.add_argument("order", choices=tuple(_DONE), help="the new state")
     parser.set_defaults(run=run_target)
 
 
 def run_targets(arguments: argparse.Namespace) -> int:
-    """List targets, a page at a time."""
+    """Run ``portfwd targets``. The targets are requested in pages."""
     words = (arguments.rule,) if arguments.rule else ()
 
     def work(control: Control) -> int:
@@ -66,7 +66,7 @@ def run_targets(arguments: argparse.Namespace) -> int:
 
 
 def targets_text(rows: list[dict[str, Any]]) -> str:
-    """Targets for people."""
+    """The table of targets."""
     return table(
         ("RULE", "TARGET", "STATE", "SINCE", "SHARE", "SESSIONS", "DIALS", "FAILED", "CHECK", "WHY"),
         [
@@ -95,7 +95,7 @@ def _why(row: dict[str, Any]) -> str:
 
 
 def _last_check(checks: list[dict[str, Any]]) -> str:
-    """How long the slowest of the last checks took; 'failed' if one failed without effect."""
+    """The duration of the slowest of the last checks; 'failed' if one failed without effect."""
     if any(one["problem"] for one in checks):
         return "failed"
     times = [one["seconds"] for one in checks if one["seconds"] is not None]
@@ -103,7 +103,7 @@ def _last_check(checks: list[dict[str, Any]]) -> str:
 
 
 def run_target(arguments: argparse.Namespace) -> int:
-    """Say what is to be done with one target."""
+    """Run ``portfwd target``."""
     words = (arguments.rule, arguments.target, arguments.order)
     return ask_and_print(
         arguments,

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.cli.test_top -*-
 """
-``portfwd top``: who moves how much, live and in place.
+``portfwd top``: shows the busiest sessions, updated at intervals.
 
-On a terminal keys sort, pause and kill; elsewhere each look is printed behind the one before. The
-forwarder looks at its sessions once an interval and sends those that fit on the screen.
+On a terminal keys sort, pause and kill. Otherwise each update is printed after the previous one. The
+forwarder sends the sessions that fit on the screen once per interval.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from portfwd.cli.reading import FINE
 from portfwd.cli.top_screen import FRAME, SORT_KEYS, ScreenState, head_lines, screen, session_table
 from portfwd.values import direction_word, printable
 
-#: The alternate screen without a cursor, and back (xterm; every terminal of today).
+#: Enter and leave the alternate screen without a cursor (xterm; supported by all current terminals).
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H"
 _REST_OF_LINE: Final = "\x1b[K"
-#: Characters of a line where the output is no terminal and COLUMNS does not say: nothing is shortened.
+#: Width in characters if the output is not a terminal and COLUMNS is not set, so that nothing is shortened.
 WIDE: Final = 250
 _QUIT: Final = ("q", "Q", "\x03", "\x04")
 _ENTERED: Final = ("\r", "\n")
@@ -44,24 +44,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = add_command(
         commands,
         "top",
-        "who moves how much, live",
-        "Show the sessions that move most, once a second, with their rates and the bytes that a\n"
-        "system call moves. On a terminal: r u d b a i choose the order, space pauses, k and a\n"
-        "number kill a session, q quits. Elsewhere one look is printed behind the other.\n",
+        "show the busiest sessions, live",
+        "Show the sessions with the highest rates once per second, with their rates and the bytes per\n"
+        "system call. On a terminal: r u d b a i choose the order, space pauses, k and a number kill a\n"
+        "session, q quits. Otherwise the updates are printed one after the other.\n",
         "portfwd top --rule web --sort to-client-rate",
     )
     add_filter(parser)
     parser.add_argument(
-        "--sort", type=direction_word, choices=top_sorts(), default="rate", help="what comes first (rate)"
+        "--sort", type=direction_word, choices=top_sorts(), default="rate", help="the sort key (rate)"
     )
-    parser.add_argument("--interval", metavar="TIME", default="1s", help="between two looks (1s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="how many sessions; as many as fit")
-    parser.add_argument("-n", "--count", type=int, default=0, metavar="N", help="how many looks; 0: endless")
+    parser.add_argument("--interval", metavar="TIME", default="1s", help="time between two updates (1s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="number of sessions (as many as fit)")
+    parser.add_argument(
+        "-n", "--count", type=int, default=0, metavar="N", help="number of updates (0: no limit)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look until somebody has seen enough."""
+    """Run ``portfwd top``."""
 
     def work(control: Control) -> int:
         live = not arguments.json and sys.stdout.isatty() and sys.stdin.isatty()
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             if live:
                 with _raw_terminal(sys.stdin):
                     return Top(control, arguments, sys.stdin.fileno(), sys.stdout).watch()
-            return _print_looks(control, arguments)
+            return _print_updates(control, arguments)
         except KeyboardInterrupt:
             return FINE
 
@@ -88,20 +90,20 @@ def _options(arguments: argparse.Namespace, sort: str, rows: int) -> dict[str, s
     }
 
 
-def _print_looks(control: Control, arguments: argparse.Namespace) -> int:
-    for look in control.watch("top", (), _options(arguments, arguments.sort, arguments.limit or 20)):
+def _print_updates(control: Control, arguments: argparse.Namespace) -> int:
+    for update in control.watch("top", (), _options(arguments, arguments.sort, arguments.limit or 20)):
         if arguments.json:
-            print(json.dumps(look), flush=True)
-        elif "result" not in look:
+            print(json.dumps(update), flush=True)
+        elif "result" not in update:
             width = shutil.get_terminal_size((WIDE, 24)).columns
-            lines = [*map(printable, head_lines(look, ScreenState())), *session_table(look, width)]
+            lines = [*map(printable, head_lines(update, ScreenState())), *session_table(update, width)]
             print("\n".join(lines), flush=True)
     return FINE
 
 
 @contextmanager
 def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
-    """Keys come at once and are not shown; everything is as before afterwards."""
+    """Read keys without buffering or echo; restore the terminal afterwards."""
     import termios
     import tty
 
@@ -117,16 +119,16 @@ def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
 
 
 class Top:
-    """One terminal that looks."""
+    """The interactive display on a terminal."""
 
     def __init__(self, control: Control, arguments: argparse.Namespace, keys: int, output: IO[str]) -> None:
-        """:param keys: the descriptor they come from."""
+        """:param keys: the descriptor from which keys are read."""
         self._control = control
         self._arguments = arguments
         self._keys = keys
         self._output = output
         self._sort: str = arguments.sort
-        self._look: dict[str, Any] | None = None
+        self._update: dict[str, Any] | None = None
         self._paused = False
         self._help = False
         self._question: str | None = None
@@ -137,19 +139,19 @@ class Top:
         return f"<Top by {self._sort}>"
 
     def watch(self) -> int:
-        """Look until ``q``, or until the forwarder is gone."""
+        """Show updates until ``q``, or until the forwarder closes the connection."""
         self.ask()
         while True:
             self.draw()
-            looks = self._control.fileno()
-            ready = [looks] if self._control.pending else select.select([looks, self._keys], [], [])[0]
-            if looks in ready and not self.receive():
+            updates = self._control.fileno()
+            ready = [updates] if self._control.pending else select.select([updates, self._keys], [], [])[0]
+            if updates in ready and not self.receive():
                 return FINE
             if self._keys in ready and not self.read_keys():
                 return FINE
 
     def read_keys(self) -> bool:
-        """Do what the keys mean that were pressed; False to quit."""
+        """Handle the pressed keys; return False to quit."""
         keys = os.read(self._keys, 64).decode("utf-8", "replace")
         return bool(keys) and all(self.pressed(key) for key in keys)
 
@@ -158,31 +160,31 @@ class Top:
         return width, height
 
     def ask(self) -> None:
-        """Ask for the next look."""
+        """Request updates with the present options."""
         rows = self._arguments.limit or self._size()[1] - FRAME
         self._control.send("top", (), _options(self._arguments, self._sort, rows))
         self._unanswered += 1
 
     def receive(self) -> bool:
-        """Take a look; say whether there will be more."""
+        """Receive an update; return whether more follow."""
         event, _ = self._control.receive()
         if event is None:
             self._unanswered -= 1
             return self._unanswered > 0
         if not self._paused:
-            self._look = event
+            self._update = event
         return True
 
     def draw(self) -> None:
-        """Draw the last look over what is on the terminal."""
+        """Draw the last update."""
         width, height = self._size()
         note = self._note if self._question is None else f"kill session number: {self._question}"
-        lines = screen(self._look, ScreenState(self._paused, self._help, note), width, height)
+        lines = screen(self._update, ScreenState(self._paused, self._help, note), width, height)
         self._output.write(_HOME + "\n".join(line + _REST_OF_LINE for line in lines))
         self._output.flush()
 
     def pressed(self, key: str) -> bool:
-        """Do what a key means; False to quit."""
+        """Handle one key; return False to quit."""
         if self._question is not None:
             return self._answered(key)
         self._note = ""
@@ -200,7 +202,7 @@ class Top:
         return True
 
     def _answered(self, key: str) -> bool:
-        """One more key of the number of a session to kill."""
+        """Handle one key of the number of a session to kill."""
         question = self._question or ""
         if key in _ENTERED:
             self._question = None
@@ -215,7 +217,7 @@ class Top:
         return True
 
     def _kill(self, number: str) -> str:
-        """Kill a session by another connection, so that the looks go on; the outcome in words."""
+        """Kill a session over a second connection, so that the updates continue; return a message."""
         try:
             with Control(self._arguments.socket) as other:
                 other.ask("kill", (number,))

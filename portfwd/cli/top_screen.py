@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.cli.test_top_screen -*-
 """
-What ``portfwd top`` shows: one look of the forwarder as lines of a terminal.
+Formats one update of ``portfwd top`` as lines of a terminal.
 
-Lines in, lines out; no terminal is touched here. Every cell is escaped, and no line is wider than asked.
+It does not use the terminal. All cells are escaped, and no line exceeds the given width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import frozen
 from portfwd.cli.columns import fitted_table, size_text, time_text
 from portfwd.values import counted, printable
 
-#: Keys, and what ``top`` sorts by then.
+#: Keys, and the sort key that each selects.
 SORT_KEYS: Final[Mapping[str, str]] = {
     "r": "rate",
     "u": "to-upstream-rate",
@@ -25,7 +25,7 @@ SORT_KEYS: Final[Mapping[str, str]] = {
     "a": "age",
     "i": "id",
 }
-#: Lines above and below the sessions: two of figures, a blank one, the heads, and the keys.
+#: Lines besides the sessions: two of figures, a blank one, the heads, and the keys.
 FRAME: Final = 5
 
 _SHORT: Final = "q quit  r u d b a i sort  k kill  space pause  ? keys"
@@ -33,7 +33,7 @@ _LONG: Final = (
     "q quit  sort by: r rate  u to-upstream  d to-client  b bytes  a age  i number  k kill  space pause"
     "  ? keys"
 )
-#: What ``?`` shows.
+#: The text of the key ``?``.
 HELP: Final = (
     "q  quit",
     "r  sort by the rate of both directions",
@@ -42,12 +42,12 @@ HELP: Final = (
     "b  sort by bytes",
     "a  sort by age",
     "i  sort by number",
-    "k  kill a session: type its number, then Enter; Esc gives up",
-    "space  pause the display; the forwarder goes on",
+    "k  kill a session: type its number, then Enter; Esc cancels",
+    "space  pause the display; the forwarder continues",
     "?  show the keys, or the sessions again",
 )
-#: Columns of names, and the width down to which each is shortened before others are left out: an IPv4 address
-#: with its port is shown whole.
+#: Columns of names, and the width down to which each is shortened before columns are left out. An IPv4
+#: address with its port fits.
 _SHRINK: Final[Mapping[str, int]] = MappingProxyType({"RULE": 10, "CLIENT": 21, "UPSTREAM": 21})
 _DROP: Final = ("A CALL", "STATE", "RESENT", "RTT MS", "UPSTREAM")
 _NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL", "RTT MS", "RESENT")
@@ -56,11 +56,11 @@ _NUMBERS: Final = ("ID", "AGE", "TO-UPSTREAM", "TO-CLIENT", "BYTES", "A CALL", "
 @frozen
 class ScreenState:
     """
-    What the screen shows beside the look.
+    The state of the display.
 
-    :ivar paused: the look is an old one.
-    :ivar help: the keys are explained in the place of the sessions.
-    :ivar note: stands in the place of the keys, if there is one: a question or an outcome.
+    :ivar paused: whether the display is paused.
+    :ivar help: whether the help of keys is shown instead of the sessions.
+    :ivar note: a question or a message that is shown instead of the keys, or an empty text.
     """
 
     paused: bool = False
@@ -69,27 +69,27 @@ class ScreenState:
 
 
 def rate_text(rate: float) -> str:
-    """Bytes a second; a plain 0 for none, so that what moves stands out."""
+    """Bytes per second; only ``0`` for none, so that other rates are easier to see."""
     return "0" if rate < 0.5 else f"{size_text(rate)}/s"
 
 
-def head_lines(look: Mapping[str, Any], shown: ScreenState) -> list[str]:
+def head_lines(update: Mapping[str, Any], shown: ScreenState) -> list[str]:
     """The figures above the sessions."""
-    status = look["status"]
+    status = update["status"]
     down = status.get("targets_down", 0)
     marks = f", {counted(down, 'target')} down" if down else ""
     marks += "  PAUSED" if shown.paused else ""
     return [
         f"portfwd {status['version']} {status['state']}, up {time_text(status['uptime'])},"
         f" {counted(status['rules'], 'rule')}, {counted(status['descriptors'], 'descriptor')}{marks}",
-        f"{counted(look['sessions'], 'session')} of {status['total']} in all,"
-        f" to-upstream {rate_text(look['to_upstream_rate'])}, to-client {rate_text(look['to_client_rate'])},"
-        f" by {look['sort']}",
+        f"{counted(update['sessions'], 'session')} of {status['total']} in all,"
+        f" to-upstream {rate_text(update['to_upstream_rate'])},"
+        f" to-client {rate_text(update['to_client_rate'])}, by {update['sort']}",
     ]
 
 
-def session_table(look: Mapping[str, Any], width: int) -> list[str]:
-    """The heads, and a line for each session: names are shortened, then the least needed columns left out."""
+def session_table(update: Mapping[str, Any], width: int) -> list[str]:
+    """The table of sessions. If needed, names are shortened, then less important columns are left out."""
     rows = [
         (
             str(row["id"]),
@@ -105,7 +105,7 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
             _pair(row["retransmits"], str),
             row["state"],
         )
-        for row in look["rows"]
+        for row in update["rows"]
     ]
     heads = (
         "ID",
@@ -125,7 +125,7 @@ def session_table(look: Mapping[str, Any], width: int) -> list[str]:
 
 
 def _pair(sides: Mapping[str, int | None], text: Callable[[int], str]) -> str:
-    """The client's figure and the upstream's; ``-`` for what is no TCP connection."""
+    """The figures of client and upstream; ``-`` for a side that is not a TCP connection."""
     both = ["-" if figure is None else text(figure) for figure in sides.values()]
     return "-" if both == ["-", "-"] else "/".join(both)
 
@@ -134,14 +134,14 @@ def _milliseconds(microseconds: int) -> str:
     return f"{microseconds / 1000:.1f}" if microseconds < 100_000 else f"{microseconds // 1000}"
 
 
-def screen(look: Mapping[str, Any] | None, shown: ScreenState, width: int, height: int) -> list[str]:
+def screen(update: Mapping[str, Any] | None, shown: ScreenState, width: int, height: int) -> list[str]:
     """At most `height` lines of at most `width` characters."""
     if shown.help:
         lines = list(HELP)
-    elif look is None:
+    elif update is None:
         lines = ["waiting for the forwarder"]
     else:
-        lines = [*(printable(line) for line in head_lines(look, shown)), "", *session_table(look, width)]
+        lines = [*(printable(line) for line in head_lines(update, shown)), "", *session_table(update, width)]
     lines = lines[: max(0, height - 1)]
     lines += [""] * (height - 1 - len(lines))
     lines.append(printable(shown.note) or (_LONG if width >= len(_LONG) else _SHORT))

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.cli.test_toxiproxy -*-
-"""``portfwd toxiproxy``: in the place of ``toxiproxy-server``, with its flags."""
+"""``portfwd toxiproxy``: a replacement for ``toxiproxy-server``, with its flags."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from portfwd.rules.tokens import spell_value
 from portfwd.values import printable
 
 DESCRIPTION = """\
-Serve toxiproxy's HTTP API in the foreground, for clients of toxiproxy in any language: they make
-proxies and give these toxics, TCP as well as UDP. It is 'portfwd run' with one line,
-'toxiproxy HOST:PORT'; a rules file may have that line beside its rules.
+Serve toxiproxy's HTTP API in the foreground, for clients of toxiproxy in any language. They
+create proxies for TCP and UDP, and add toxics to them. The command is 'portfwd run' with the
+line 'toxiproxy HOST:PORT', which a rules file may also have in addition to its rules.
 
-There is no password. Whoever reaches the API can let portfwd listen anywhere and connect to
-anything, so let -host be the loopback, or a network of your own such as a container's.
+There is no password. A client of the API can make portfwd listen on any address and connect to
+any address, so -host should be the loopback or an address of a private network.
 
 examples:
   portfwd toxiproxy
@@ -40,22 +40,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to the command line."""
     parser = commands.add_parser(
         "toxiproxy",
-        help="be a toxiproxy server",
+        help="run a toxiproxy server",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--host", "-host", metavar="HOST", default="localhost", help="where it listens (localhost)"
+        "--host", "-host", metavar="HOST", default="localhost", help="the address to listen on (localhost)"
     )
-    parser.add_argument("--port", "-port", metavar="PORT", type=_port, default=8474, help="its port (8474)")
+    parser.add_argument(
+        "--port", "-port", metavar="PORT", type=_port, default=8474, help="the port to listen on (8474)"
+    )
     parser.add_argument(
         "--config",
         "-config",
         metavar="FILE",
-        help="proxies to begin with: a JSON list, as /populate takes it",
+        help="the initial proxies: a JSON list, as for /populate",
     )
     parser.add_argument(
-        "--seed", "-seed", metavar="N", type=_seed, default=0, help="the chances of toxics follow from it (0)"
+        "--seed",
+        "-seed",
+        metavar="N",
+        type=_seed,
+        default=0,
+        help="the seed of the random decisions of toxics (0)",
     )
     parser.set_defaults(run=run)
 
@@ -76,15 +83,15 @@ def _whole(text: str, most: int) -> int:
 
 def line_of(arguments: argparse.Namespace) -> str:
     """
-    The line of a rules file that says the same.
+    The equivalent line of a rules file.
 
-    :raises ValueError: the host is no address.
+    :raises ValueError: the host is not an address.
     """
     host = "127.0.0.1" if arguments.host == "localhost" else arguments.host.strip("[]") or "0.0.0.0"  # noqa: S104
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError(f"-host takes an address or localhost, not {arguments.host!r}") from None
+        raise ValueError(f"-host must be an address or localhost, not {arguments.host!r}") from None
     words = [
         "toxiproxy",
         f"[{host}]:{arguments.port}" if address.version == 6 else f"{host}:{arguments.port}",
@@ -99,8 +106,8 @@ def line_of(arguments: argparse.Namespace) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal ends it."""
-    # It imports the code of twistd, which few commands need.
+    """Run ``portfwd toxiproxy``."""
+    # The import loads the code of twistd, which few commands need.
     from portfwd.service.foreground import run_in_foreground
 
     try:

@@ -1,1 +1,1 @@
-"""Everything put together: the tap, the build of a rules file, start, drain and stop."""
+"""Assembles a forwarder: options of twistd, objects of rules, start, reload, drain and stop."""

@@ -2,9 +2,9 @@
 """
 A forwarder inside another Twisted program.
 
-It is the forwarder of ``twistd portfwd`` with what the rules' directives ask for: the access log of a ``log``
-line, control sockets, manholes and the metrics page, a pid file. It installs no signal handler, changes no
-user and ends no program.
+It is the forwarder of ``twistd portfwd`` with the services of the rules' directives: the access log of a
+``log`` line, control sockets, manholes, the metrics page, and a pid file. It installs no signal handlers,
+does not change the user, and does not end the program.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from portfwd.service.run.subscribers import Subscribers, Told
 from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import SessionSummary
 
-#: Seconds that the access log gets to write its last lines.
+#: Maximum seconds for writing the last lines of the access log.
 LAST_LINES: Final = 2.0
 
 
@@ -52,10 +52,10 @@ class EmbeddedForwarder(MultiService):
 
     def __init__(self, reactor: IReactorCore, ruleset: Ruleset, log: SessionLog | None, drain: float) -> None:
         """
-        Make everything ready; nothing is bound or connected yet.
+        Prepare the forwarder without binding or connecting.
 
-        :raises RulesError: this version cannot do what a rule says, or a filter is not good.
-        :raises StartError: a target, the access log or a manhole cannot be made ready.
+        :raises RulesError: a rule needs an unsupported feature, or a filter cannot be configured.
+        :raises StartError: a target, the access log or a manhole cannot be prepared.
         """
         super().__init__()
         factories = Factories()
@@ -71,8 +71,8 @@ class EmbeddedForwarder(MultiService):
         self._written = LogInUse(_log_spec(ruleset), foreground=True, clock=clock)
         if self._written.warning:
             raise StartError([self._written.warning])
-        self._listed: Callable[[], None] = lambda: None
-        self._write_lines()
+        self._unsubscribe_log: Callable[[], None] = lambda: None
+        self._subscribe_log()
         self.forwarder = Forwarder(clock, ruleset, self._subscribers, drain=drain, factories=factories)
         self._operator = ForwarderOperator(self.forwarder, clock)
         self.forwarder.setServiceParent(self)
@@ -86,21 +86,21 @@ class EmbeddedForwarder(MultiService):
     def __repr__(self) -> str:
         return f"<EmbeddedForwarder {self._state or 'new'} {self.forwarder!r}>"
 
-    # Looking
+    # Reading
 
     @property
     def addresses(self) -> dict[str, list[str]]:
-        """The bound addresses of each rule, by its name, with real ports; empty before the start."""
+        """The bound addresses of each rule by name, with the bound ports; empty before the start."""
         return self.forwarder.addresses
 
     @property
     def sessions(self) -> Sequence[SessionSummary]:
-        """The summary of each open session so far."""
+        """The summaries of all open sessions."""
         return [session.summary() for session in self._operator.sessions()]
 
     @property
     def targets(self) -> Sequence[TargetView]:
-        """All targets, each with its health and its sessions."""
+        """All targets with their states and sessions."""
         return list(self._operator.targets(None))
 
     def subscribe(self, *, opened: Told | None = None, closed: Told | None = None) -> Callable[[], None]:
@@ -108,18 +108,18 @@ class EmbeddedForwarder(MultiService):
         Call a function with the `SessionSummary` of each session.
 
         :param opened: called when a session has reached its upstream.
-        :param closed: called when a session is over, with its close reason.
+        :param closed: called when a session has ended; the summary has its close reason.
         :returns: a function that ends the subscription.
         """
         for name, told in (("opened", opened), ("closed", closed)):
             if told is not None and not callable(told):
-                raise TypeError(f"{name}= takes a function of one SessionSummary, not {told!r}")
+                raise TypeError(f"{name}= must be a function of one SessionSummary, not {told!r}")
         return self._subscribers.subscribe(opened, closed)
 
     # Starting and stopping
 
     def setServiceParent(self, parent: Any) -> None:
-        """See `IService`; a name that the parent knows already gets a number."""
+        """See `IService`. A name that the parent already has gets a number."""
         siblings = {child.name for child in IServiceCollection(parent)}
         name, number = self.name, 1
         while self.name in siblings:
@@ -131,8 +131,7 @@ class EmbeddedForwarder(MultiService):
         """
         Bind all listeners. The program may drop its privileges after this.
 
-        :raises StartError: a listener cannot be bound; the error has a line for each, and nothing stays
-            bound.
+        :raises StartError: listeners cannot be bound; with one line for each. No listener stays bound.
         """
         self._refuse_second_start()
         self._is_bound = True
@@ -152,7 +151,7 @@ class EmbeddedForwarder(MultiService):
 
     def _refuse_second_start(self) -> None:
         if self._state:
-            raise StartError([f"this forwarder is {self._state}: it can be started once; make another"])
+            raise StartError([f"this forwarder is {self._state}; it can be started only once"])
 
     def _try(self, start: Callable[[], object]) -> None:
         try:
@@ -179,24 +178,24 @@ class EmbeddedForwarder(MultiService):
         self._written.close(LAST_LINES)
         return result
 
-    # Steering
+    # Control
 
     def drain(self, rule: str | None = None) -> Sequence[str]:
         """
-        Close listeners, and give their sessions the time limit of a stop; `resume` listens again.
+        Close listeners, and give their sessions the time limit of a stop. `resume` listens again.
 
-        :param rule: the name of one rule; None: all rules.
+        :param rule: the name of one rule; None for all rules.
         :returns: the names of the rules that were drained.
         :raises SteerError: there is no such rule, or a reload is under way.
         """
         return self._steer(self._operator.drain, rule)
 
     def pause(self, rule: str | None = None) -> Sequence[str]:
-        """Leave new clients in the backlog; parameter, result and errors are those of `drain`."""
+        """Stop accepting; new clients wait in the backlog. See `drain` for parameter, result and errors."""
         return self._steer(self._operator.pause, rule)
 
     def resume(self, rule: str | None = None) -> Sequence[str]:
-        """Accept clients again after `pause` or `drain`; see `drain` for parameter, result and errors."""
+        """Accept clients again after `pause` or `drain`. See `drain` for parameter, result and errors."""
         return self._steer(self._operator.resume, rule)
 
     def _steer(self, steer: Callable[[str], list[str]], rule: str | None) -> Sequence[str]:
@@ -211,7 +210,7 @@ class EmbeddedForwarder(MultiService):
         Reset both sides of a session.
 
         :param session: its number, `SessionSummary.id`.
-        :raises SteerError: it is not open.
+        :raises SteerError: the session is not open.
         """
         try:
             found: LiveSession = self._operator.session(session)
@@ -235,17 +234,16 @@ class EmbeddedForwarder(MultiService):
         **options: Any,
     ) -> Deferred[ReloadResult]:
         """
-        Replace the rules, or leave everything as it is if that fails. The arguments are those of
-        `portfwd.forward`.
+        Replace the rules, or change nothing if that fails. The arguments are those of `portfwd.forward`.
 
-        New sessions use the new rules, and open sessions keep the old ones. A listener that is in both stays
+        New sessions use the new rules, and open sessions keep the old ones. A listener in both rulesets stays
         open, also an endpoint object. Without arguments the same rules are made again, which reads
         certificates and other files again.
 
         :param dry_run: only report whether the reload would succeed.
-        :param code: import changed code of ``python:`` filters, for new sessions.
-        :returns: a Deferred that fires with the result. Filters that are not valid and listeners that cannot
-            be bound are in its ``failures``.
+        :param code: import changed code of ``python:`` filters for new sessions.
+        :returns: a Deferred that fires with the result. Invalid filters and listeners that cannot be bound
+            are in its ``failures``.
         :raises RulesError: the rules are not valid; nothing was changed.
         """
         if rule is None and listen is None and to is None:
@@ -270,7 +268,7 @@ class EmbeddedForwarder(MultiService):
         finally:
             if applied:
                 self._written.exchange(spec, opened)
-                self._write_lines()
+                self._subscribe_log()
             elif opened[1] is not None:
                 opened[1].close(0)
         return result
@@ -278,11 +276,11 @@ class EmbeddedForwarder(MultiService):
     def _reload_for_operators(self, dry_run: bool, code: bool) -> Deferred[ReloadResult]:
         return self.reload(dry_run=dry_run, code=code)
 
-    def _write_lines(self) -> None:
-        """Let the access log that is in use take the sessions from now on, instead of the one before."""
-        self._listed()
+    def _subscribe_log(self) -> None:
+        """Subscribe the present access log instead of the previous one."""
+        self._unsubscribe_log()
         log = self._written.log
-        self._listed = (lambda: None) if log is None else self._subscribers.add(log)
+        self._unsubscribe_log = (lambda: None) if log is None else self._subscribers.add(log)
 
 
 def forward(
@@ -326,11 +324,11 @@ def _refuse_arguments(
     filters: Iterable[FilterArgument], clauses: Iterable[str], name: str | None, options: dict[str, Any]
 ) -> None:
     if filters or clauses or name is not None or options:
-        raise TypeError("filters, clauses, name and options go with listen= and to=; a rule has its own")
+        raise TypeError("filters, clauses, name and options need listen= and to=; a rule has its own")
 
 
 def _log_spec(ruleset: Ruleset) -> LogSpec:
-    """What the rules' ``log`` line asks for; without one nothing is written: the output is the program's."""
+    """The ``log`` line of the rules. Without one, no access log is written to the output of the program."""
     return evolve(ruleset.log, access=AccessLogFormat.OFF) if ruleset.log == LogSpec() else ruleset.log
 
 
@@ -348,8 +346,8 @@ def _checked_log(log: Any) -> SessionLog:
     if isinstance(log, type) or missing:
         what = f"it has no {', '.join(missing)}" if missing else "it is a class"
         raise TypeError(
-            f"log= takes a session log, and {log!r} is none: {what};"
-            " subscribe(closed=…) of the service takes a function"
+            f"log= must be a session log, and {log!r} is not: {what};"
+            " for a function, use subscribe(closed=…) of the service"
         )
     checked_log: SessionLog = log
     return checked_log

@@ -1,10 +1,10 @@
 # -*- test-case-name: tests.service.test_foreground -*-
 """
-``portfwd run``: a forwarder in the foreground, without a ``twistd`` on the path.
+``portfwd run``: runs a forwarder in the foreground, without ``twistd`` in the path.
 
-It runs twistd's code with ``-n --pidfile=`` and the options of `portfwd.service.tap`. It knows only our own
-service, so it imports no plug-in of other packages and writes no cache of plug-ins. It makes no daemon,
-changes no user and no root and takes no other reactor: ``twistd portfwd`` does.
+It runs twistd's code with ``-n --pidfile=`` and the options of `portfwd.service.tap`. The only service is
+portfwd, so it imports no plug-ins of other packages and writes no plug-in cache. It cannot run as a daemon,
+change the user or the root, or use another reactor; ``twistd portfwd`` can.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ MAKER = ServiceMaker("portfwd", "portfwd.service.tap", "Forward ports by a rules
 
 
 class ForegroundOptions(ServerOptions):
-    """twistd's options, with one service to run."""
+    """twistd's options with portfwd as the only service."""
 
     @property
     def subCommands(self) -> Iterator[tuple[str, None, Callable[[], ForwarderOptions], str]]:
-        """Name, short name, options and description of portfwd."""
+        """See `twisted.python.usage.Options`: name, short name, options and description of portfwd."""
         self.loadedPlugins = {MAKER.tapname: MAKER}
         yield MAKER.tapname, None, ForwarderOptions, MAKER.description
 
 
 def run_in_foreground(words: Sequence[str], run: Callable[[Any], object] = runApp) -> None:
     """
-    Forward until a signal ends it.
+    Run until a signal ends it.
 
     :param words: options of ``twistd portfwd``.
-    :param run: runs what the options describe.
-    :raises twisted.python.usage.UsageError: for wrong options.
-    :raises SystemExit: if nothing was started.
+    :param run: runs the application that the options describe.
+    :raises twisted.python.usage.UsageError: the options are wrong.
+    :raises SystemExit: the start failed.
     """
     options = ForegroundOptions()
     options.parseOptions(["--nodaemon", "--pidfile=", MAKER.tapname, *words])

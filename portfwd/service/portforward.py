@@ -1,13 +1,12 @@
 # -*- test-case-name: tests.service.test_portforward -*-
 """
-Factory and protocols in the place of `twisted.protocols.portforward`: the same names, arguments and methods.
+A replacement for `twisted.protocols.portforward`, with the same names, arguments and methods.
 
-What a program has not changed is relayed by portfwd: a `ProxyServer` of a factory that listens gives its
-connection to a session as soon as it is there, with the rule's bounds. A plain socket that nobody else can
-know is taken away from its transport, and relayed in the kernel; TLS, and what a factory's `buildProtocol`
-may have given to the program, stays with Twisted's transports. Everything else (a subclass of
-`ProxyServer`, another ``clientProtocolFactory``, a reactor that was set) works as Twisted's does, and passes
-ends on: when one side is done writing, the other is told, and may go on.
+Unmodified classes use the relay of portfwd: a `ProxyServer` of a listening factory passes its connection to a
+session at once, with the bounds of the rule. A plain socket to which the program cannot have a reference is
+removed from its transport and relayed in the kernel. TLS connections, and protocols that `buildProtocol` may
+have passed to the program, keep Twisted's transports. Modified classes (a subclass of `ProxyServer`, another
+``clientProtocolFactory``, a reactor that was set) work like Twisted's, and also forward half-closes.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from portfwd.service.build.from_objects import ruleset_from
 from portfwd.service.embed import EmbeddedForwarder
 from portfwd.values import InetAddress
 
-#: Seconds for which sessions go on when the factory's last port is closed; Twisted's have no limit.
+#: Drain limit in seconds after the last port of the factory is closed: a year, because Twisted has no limit.
 LASTING: Final = 365 * 86400.0
 
 
 @implementer(IHalfCloseableProtocol)
 class Proxy(protocol.Protocol):
-    """One side of a connection that is forwarded; what it reads it writes to its peer."""
+    """One side of a forwarded connection. It writes received bytes to its peer."""
 
     noisy = True
     peer: Proxy | None = None
@@ -50,7 +49,7 @@ class Proxy(protocol.Protocol):
     _has_written_all = False
 
     def setPeer(self, peer: Proxy | None) -> None:  # noqa: N802 - Twisted's name
-        """Write to `peer` from now on."""
+        """Set the peer, to which received bytes are written."""
         self.peer = peer
 
     def dataReceived(self, data: bytes) -> None:
@@ -59,25 +58,25 @@ class Proxy(protocol.Protocol):
             cast(Any, self.peer.transport).write(data)
 
     def readConnectionLost(self) -> None:
-        """The other end is done writing: so is the peer, once it has written what came before."""
+        """See `IHalfCloseableProtocol`. The peer ends its writing after the bytes before the end."""
         self._has_read_all = True
         if self.peer is not None:
             self.peer.end()
         self._close_if_done()
 
     def writeConnectionLost(self) -> None:
-        """All that was to be written is."""
+        """See `IHalfCloseableProtocol`."""
         self._has_written_all = True
         self._close_if_done()
 
     def end(self) -> None:
-        """Write no more; close, where the transport has no half-close."""
+        """End the writing side, or close a transport without half-close."""
         transport: Any = self.transport
-        # A wrapper provides what its transport does, and never hears of an end by itself.
+        # A wrapper provides the interfaces of its transport, but does not get half-closes.
         has_half_close = IHalfCloseableDescriptor.providedBy(transport) and not isinstance(
             transport, ProtocolWrapper
         )
-        # A producer that is paused would never let go of what is written last.
+        # With a paused producer the transport would keep the last bytes.
         transport.unregisterProducer()
         if has_half_close:
             transport.loseWriteConnection()
@@ -89,7 +88,7 @@ class Proxy(protocol.Protocol):
             cast(Any, self.transport).loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Close the peer once it has written what came before."""
+        """See `IProtocol`. Closes the peer after it has written the bytes before the end."""
         peer, self.peer = self.peer, None
         if peer is not None and peer.transport is not None:
             transport: Any = peer.transport
@@ -101,7 +100,7 @@ class ProxyClient(Proxy):
     """The connection to the upstream."""
 
     def connectionMade(self) -> None:
-        """Let each side pause the other, and read from the client."""
+        """See `IProtocol`. Registers each side as producer of the other; starts reading from the client."""
         assert self.peer is not None, "setPeer comes first"
         mine, theirs = cast(Any, self.transport), cast(Any, self.peer.transport)
         self.peer.setPeer(self)
@@ -117,11 +116,11 @@ class ProxyClientFactory(protocol.ClientFactory):
     server: ProxyServer
 
     def setServer(self, server: ProxyServer) -> None:  # noqa: N802 - Twisted's name
-        """The client's side, for which this connects."""
+        """Set the client's side of the connection."""
         self.server = server
 
     def buildProtocol(self, addr: IAddress | None) -> ProxyClient:
-        """The upstream's side, with the client's as its peer."""
+        """See `IProtocolFactory`. The client's side is the peer of the new protocol."""
         built: Any = super().buildProtocol(cast(IAddress, addr))
         built.setPeer(self.server)
         return cast(ProxyClient, built)
@@ -129,7 +128,7 @@ class ProxyClientFactory(protocol.ClientFactory):
     def clientConnectionFailed(  # noqa: N802 - Twisted's name
         self, connector: IConnector, reason: Failure
     ) -> None:
-        """There is no upstream: close the client."""
+        """See `ClientFactory`. Closes the client."""
         cast(Any, self.server.transport).loseConnection()
 
 
@@ -140,7 +139,7 @@ class ProxyServer(Proxy):
     reactor: Any = None
 
     def connectionMade(self) -> None:
-        """Connect to the upstream, and read nothing before that."""
+        """See `IProtocol`. Connects to the upstream, and reads nothing before that."""
         factory = self.factory
         if isinstance(factory, ProxyFactory) and self._is_unchanged():
             if type(self.transport) is Server and factory.take_socket(self.transport):
@@ -173,7 +172,7 @@ class ProxyServer(Proxy):
         )
 
     def _become(self, stream: Any) -> None:
-        """Let the transport tell `stream`, not this protocol: it looks methods up at each event."""
+        """Pass all calls of the transport to `stream`. The transport looks methods up at each event."""
         methods = vars(self)
         for name in ("dataReceived", "readConnectionLost", "writeConnectionLost", "connectionLost"):
             methods[name] = getattr(stream, name)
@@ -182,10 +181,10 @@ class ProxyServer(Proxy):
 
 class ProxyFactory(protocol.Factory):
     """
-    Forwards the connections of the ports that it is given to.
+    Forwards the connections of the ports that use it.
 
-    :ivar host: of the upstream.
-    :ivar port: of the upstream.
+    :ivar host: host of the upstream.
+    :ivar port: port of the upstream.
     """
 
     protocol = ProxyServer
@@ -195,8 +194,8 @@ class ProxyFactory(protocol.Factory):
         """
         Forward to `host` and `port`.
 
-        :param options: of a rule, as those of `portfwd.forward`; changed protocols do not know them.
-        :raises portfwd.errors.RulesError: an option is not good.
+        :param options: options of a rule, as for `portfwd.forward`. Modified protocols ignore them.
+        :raises portfwd.errors.RulesError: an option is not valid.
         """
         self.host = host
         self.port = port
@@ -208,7 +207,7 @@ class ProxyFactory(protocol.Factory):
         self._target = (host, port)
 
     def _ruleset(self) -> Ruleset:
-        """One rule for sockets and one for what is left to Twisted: a rule's relay is of one kind."""
+        """One rule for sockets and one for Twisted's transports, because a rule has one relay."""
         self._sockets, self._streams = HandedClients(hands_sockets=True), HandedClients(hands_sockets=False)
         target = str(InetAddress(self.host, self.port))
         name = f"to-{self.host.replace(':', '-')}-{self.port}"
@@ -218,7 +217,7 @@ class ProxyFactory(protocol.Factory):
         return evolve(sockets, rules=(*sockets.rules, *streams.rules))
 
     def startFactory(self) -> None:
-        """The first port listens: sessions may come."""
+        """See `IProtocolFactory`. Starts the forwarder when the first port listens."""
         from twisted.internet import reactor
 
         ruleset = self._ruleset()
@@ -228,20 +227,20 @@ class ProxyFactory(protocol.Factory):
         self._relay = relay
 
     def stopFactory(self) -> None:
-        """The last port is closed: sessions go on until they end."""
+        """See `IProtocolFactory`. Drains the forwarder when the last port is closed."""
         relay, self._relay = self._relay, None
         if relay is not None:
             relay.stopService()
 
     def _is_current(self) -> bool:
-        """Whether a port listens, and the upstream has not been changed since."""
+        """Whether a port listens and the upstream has not changed since."""
         return self._relay is not None and (self.host, self.port) == self._target
 
     def take_socket(self, transport: Server) -> bool:
         """
-        Make the socket of `transport` a session's, which nobody else may know.
+        Move the socket of `transport` to a session, if the program cannot have a reference to the transport.
 
-        :returns: whether that could be: whoever builds the protocol may have told the program of it.
+        :returns: whether it was moved. A custom `buildProtocol` may have passed the protocol to the program.
         """
         built_here = (
             self.protocol is ProxyServer
@@ -256,8 +255,8 @@ class ProxyFactory(protocol.Factory):
 
     def session_stream(self, client: IAddress | None) -> Any:
         """
-        Make what becomes a session of `client`.
+        Make the stream of a new session of `client`.
 
-        :returns: None where no port listens, or where the upstream has been changed since.
+        :returns: None if no port listens, or if the upstream has changed since.
         """
         return self._streams.factory.buildProtocol(client) if self._is_current() else None

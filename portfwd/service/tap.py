@@ -1,9 +1,8 @@
 # -*- test-case-name: tests.service.test_tap -*-
 """
-``twistd portfwd``: its options, and the service they make.
+``twistd portfwd``: its options and its service.
 
-Everything that needs a file is read here: twistd changes its root, forks and
-drops privileges after `makeService`.
+All files are read here, because twistd changes its root, forks and drops privileges after `makeService`.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ from portfwd.service.tls.certificate_watch import CertificateWatch
 from portfwd.values import counted
 from portfwd.version import __version__
 
-#: Exit status of a rules file that is refused.
+#: Exit status after refused rules.
 BAD_RULES: Final = 2
 
-#: Modules of the standard library that are imported when they are first
-#: needed, by us or by Twisted; after ``--chroot`` or ``--uid`` they may be out of reach.
+#: Modules of the standard library that portfwd or Twisted import on first use. After ``--chroot`` or
+#: ``--uid`` they may not be readable.
 LATE_MODULES: Final = (
     "encodings.idna",
     "fcntl",
@@ -67,13 +66,13 @@ LATE_MODULES: Final = (
 
 
 class ForwarderOptions(UsageOptions):
-    """The command line behind ``twistd portfwd``."""
+    """The command line after ``twistd portfwd``."""
 
     synopsis = "[twistd options] portfwd (--config FILE | --rule RULE ...) [--drain SECONDS]"
     longdesc = (
-        "Forwards TCP, UDP, TLS, unix sockets and Twisted endpoints as a rules file says. "
-        "'portfwd check FILE' judges a file without binding anything; "
-        "'portfwd --help' lists what else there is."
+        "Forwards TCP, UDP, TLS, unix sockets and Twisted endpoints by a rules file. "
+        "'portfwd check FILE' checks a file without binding anything; "
+        "'portfwd --help' lists the other commands."
     )
 
     optParameters = [  # noqa: RUF012 - twisted reads a plain list
@@ -87,14 +86,14 @@ class ForwarderOptions(UsageOptions):
             "drain",
             None,
             DRAIN,
-            "How long sessions may go on after SIGTERM or SIGINT, for example 30s.",
+            "How long sessions may continue after SIGTERM or SIGINT, for example 30s.",
             parse_duration,
         ],
     ]
 
     optFlags = [  # noqa: RUF012 - twisted reads a plain list
-        ["allow-empty", None, "Take a rules file without any rule, at the start and at a reload."],
-        ["watch", None, "Reload when the rules file, or a file that it includes, has changed (Linux)."],
+        ["allow-empty", None, "Accept a rules file without rules, at the start and at a reload."],
+        ["watch", None, "Reload after changes of the rules file or of included files (Linux)."],
     ]
 
     compData = None
@@ -104,7 +103,7 @@ class ForwarderOptions(UsageOptions):
         self["rules"] = []
 
     def opt_rule(self, text: str) -> None:
-        """Forward as RULE says, in the native grammar, for example ':8080 -> 10.0.0.5:80'. Repeatable."""
+        """A rule in the native grammar, for example ':8080 -> 10.0.0.5:80'. Repeatable."""
         self["rules"].append(text)
 
     opt_r = opt_rule
@@ -115,14 +114,14 @@ class ForwarderOptions(UsageOptions):
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
-        """Nothing stands by itself; a rules file that does has lost its ``-c``."""
+        """Refuse positional arguments, which are usually a rules file without ``-c``."""
         if words:
-            raise UsageError(f"what is {words[0]!r}? A rules file needs -c before it, a rule --rule")
+            raise UsageError(f"unexpected argument {words[0]!r}: write -c FILE or --rule RULE")
 
     def postOptions(self) -> None:
-        """One source of rules is needed, and only one."""
+        """Check that there is exactly one source of rules, and install the reactor."""
         if bool(self["config"]) == bool(self["rules"]):
-            raise UsageError("give a rules file (-c FILE) or rules (--rule '...'), one of the two")
+            raise UsageError("give either a rules file (-c FILE) or rules (--rule '...')")
         if self["watch"] and not self["config"]:
             raise UsageError("--watch needs a rules file (-c FILE)")
         install_reactor()
@@ -130,18 +129,18 @@ class ForwarderOptions(UsageOptions):
 
 def install_reactor() -> None:
     """
-    Install portfwd's own reactor, where there is epoll and no reactor was chosen (``twistd --reactor``).
+    Install portfwd's reactor if the platform has epoll and no reactor was chosen (``twistd --reactor``).
 
-    To be called before anything imports ``twisted.internet.reactor``, which installs one.
+    Call it before the first import of ``twisted.internet.reactor``, which installs a reactor.
     """
     if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
-        # Not to be had where there is no epoll.
+        # The module needs epoll.
         from portfwd.kernel.event_loop import install
 
         install()
 
 
-#: twistd looks for this name.
+#: twistd uses this name.
 Options = ForwarderOptions
 
 
@@ -152,12 +151,13 @@ def read_rules(
     reactor: Any = None,
 ) -> Ruleset:
     """
-    The rules that `options` name, with every warning about them.
+    Read the rules of `options`, with all warnings.
 
-    :param files: None for those of this machine.
-    :param factories: get the factories of the rules' filters.
+    :param files: None for the file system.
+    :param factories: receives the factories of the rules' filters.
     :param reactor: see `judge`.
-    :raises RulesError: with every problem of the text and of what its readable rules name.
+    :raises RulesError: with all problems of the text and of the files and filters that its readable rules
+        name.
     """
     files = DiskFiles() if files is None else files
     if options["config"]:
@@ -177,7 +177,7 @@ def read_rules(
 
 
 def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
-    """Every rule of the command line that can be read; the problems of all of them are its warnings."""
+    """The rules of the command line that can be read. The problems of all rules are in ``warnings``."""
     rulesets: list[Ruleset] = []
     for number, text in enumerate(texts, 1):
         name = "--rule" if len(texts) == 1 else f"--rule #{number}"
@@ -194,14 +194,15 @@ def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
 @kept()
 def makeService(options: ForwarderOptions) -> IService:
     """
-    The service of a command line.
+    Make the service of a command line.
 
-    Prints every problem of bad rules and leaves with status 2; with 1 if their file cannot be read.
+    :raises SystemExit: after printing all problems; with 2 if the rules are wrong, with 1 if their file
+        cannot be read or the start failed otherwise.
     """
     try:
         os.getcwd()
     except OSError as problem:
-        # Names without a "/" in front, of files and in rules, would mean nothing.
+        # Relative paths on the command line and in rules could not be resolved.
         print(f"portfwd: the working directory cannot be used: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     from twisted.internet import reactor
@@ -231,12 +232,14 @@ def _print(problems: Sequence[Problem]) -> None:
 
 def load_late_modules(*, filters: bool = False) -> None:
     """
-    Import `LATE_MODULES`; what this platform lacks is not needed on it.
+    Import `LATE_MODULES`. Modules that the platform does not have are skipped, because they are not used on
+    it.
 
-    :param filters: those that portfwd brings as well, because a reload may be the first to name them.
+    :param filters: whether to import the built-in filters too, because a reload may name them for the first
+        time.
     """
-    brought = [module.partition(":")[0] for module in BUILT_IN.values()] if filters else []
-    for name in (*LATE_MODULES, *brought):
+    built_in = [module.partition(":")[0] for module in BUILT_IN.values()] if filters else []
+    for name in (*LATE_MODULES, *built_in):
         try:
             importlib.import_module(name)
         except ImportError:
@@ -259,8 +262,8 @@ def _assemble(
         print(f"portfwd: twistd's log {problem.filename}: {problem.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     session_log = LogInUse(ruleset.log, foreground=foreground, clock=steady_reactor)
-    told = [one.location for one in ruleset.warnings if matters_at_start(one)]
-    if session_log.warning and ruleset.log.where not in told:
+    reported = [one.location for one in ruleset.warnings if matters_at_start(one)]
+    if session_log.warning and ruleset.log.where not in reported:
         print(f"portfwd: {session_log.warning}", file=sys.stderr)
         warnings.append(session_log.warning)
     last_resort = LastResort(lambda: daemon.write_last())
@@ -332,9 +335,9 @@ def _assemble(
         steady_reactor, lambda: len(forwarder.every_rule), lambda: forwarder.session_count
     ).setServiceParent(daemon)
     if options["watch"] and path is not None:
-        at_work = rule_files(path, files).digest
+        digest = rule_files(path, files).digest
         visible = partial(confinement.visible, path)
-        RulesWatch(steady_reactor, visible, DiskFiles(), at_work, rereading.reload).setServiceParent(daemon)
+        RulesWatch(steady_reactor, visible, DiskFiles(), digest, rereading.reload).setServiceParent(daemon)
     CertificateWatch(steady_reactor, lambda: forwarder.rules).setServiceParent(daemon)
     Announcing(steady_reactor, forwarder, warnings, notifier).setServiceParent(daemon)
     service: IService = daemon

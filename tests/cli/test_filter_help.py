@@ -26,12 +26,12 @@ class HelpTests(CommandTestCase):
             """\
 filter router: Chooses.
 from tests.filters.plugins:ROUTER of some-filters 1.2
-It chooses by the rule's 'route' lines.
+It chooses a target by the rule's 'route' lines.
 
 options:
-  mode   Which one is taken; first | last; may stand as a plain word; needed
-  trust  Who may choose; networks; needed
-  wait   How long it may take; duration; 3s without it
+  mode   Which one is taken; first | last; the key may be omitted; required
+  trust  Who may choose; networks; required
+  wait   How long it may take; duration; default: 3s
   names  A file of names; file
   also   More; a | b; may be repeated
 

@@ -30,7 +30,7 @@ class FiltersTests(CommandTestCase):
         self.assertEqual(
             out.splitlines(),
             [
-                "NAME    PACKAGE       WHAT IT DOES",
+                "NAME    PACKAGE       SUMMARY",
                 "bare    some-filters  Passes everything, and says so. It has no options.",
                 "router  portfwd       Chooses.",
             ],

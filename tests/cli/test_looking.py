@@ -82,7 +82,7 @@ class RulesTests(ControlTestCase):
         self.assertEqual(code, 0)
         self.assertEqual(
             out,
-            "RULE  LISTENS ON    STATE      SESSIONS  TOTAL  TARGETS\n"
+            "RULE  ADDRESSES     STATE      SESSIONS  TOTAL  TARGETS\n"
             "web   127.0.0.1:80  accepting         1      9  10.0.0.5:80\n"
             "lab   -             closed            1      9  10.0.0.5:80\n",
         )

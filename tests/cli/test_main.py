@@ -67,7 +67,7 @@ class MainTests(CommandTestCase):
         for words in (("check",), ("explain", "a"), ("check", "--jsno", "x"), ("top", "--sort", "x")):
             code, out, err = self.run_main(*words)
             self.assertEqual((code, out, err.count("\n")), (2, "", 1), words)
-            self.assertRegex(err, r"\Aportfwd[a-z ]*: .*--help' says more\n\Z")
+            self.assertRegex(err, r"\Aportfwd[a-z ]*: .*--help'\n\Z")
 
     def test_unknown_command(self) -> None:
         """A command that is not there is answered with the nearest one."""
@@ -75,7 +75,7 @@ class MainTests(CommandTestCase):
             code, out, err = self.run_main(*words)
             self.assertEqual((code, out), (2, ""))
             self.assertEqual(err, "portfwd: there is no command 'chekc'; did you mean 'check'?\n")
-        self.assertIn("'portfwd help' lists them", self.run_main("xyzzy")[2])
+        self.assertIn("'portfwd help' lists the commands", self.run_main("xyzzy")[2])
 
     def test_help_of_all(self) -> None:
         """Without a command, and by ``help``, the help of all is printed; ``help COMMAND`` prints its own."""

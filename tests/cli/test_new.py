@@ -85,7 +85,7 @@ class NewTests(CommandTestCase):
         """A name is one that rules files and Python can have."""
         for name in ("My-Own", "my own", "../x", "-x", "2x", "x-", ""):
             code, _, err = self.run_main("new", "filter", "--", name)
-            self.assertEqual((code, "is no name" in err), (2, True), name)
+            self.assertEqual((code, "is not a valid name" in err), (2, True), name)
 
     def test_existing(self) -> None:
         """A directory that exists is left as it is."""

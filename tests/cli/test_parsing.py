@@ -22,11 +22,11 @@ class ParserTests(SynchronousTestCase):
         err = io.StringIO()
         self.patch(sys, "stderr", err)
         for words, line in (
-            (["go"], "it go: the following arguments are required: where; 'it go --help' says more\n"),
-            (["go", "a", "\x1b[2J"], "it go: unrecognized arguments: \\x1b[2J; 'it go --help' says more\n"),
+            (["go"], "it go: the following arguments are required: where; see 'it go --help'\n"),
+            (["go", "a", "\x1b[2J"], "it go: unrecognized arguments: \\x1b[2J; see 'it go --help'\n"),
             (
                 ["go", "a", "--wach"],
-                "it go: unrecognized arguments: --wach; did you mean '--watch'?; 'it go --help' says more\n",
+                "it go: unrecognized arguments: --wach; did you mean '--watch'?; see 'it go --help'\n",
             ),
         ):
             stop = self.assertRaises(SystemExit, parser.parse_args, words)
@@ -46,7 +46,8 @@ class UnknownCommandTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """The nearest command is named if there is one."""
         self.assertEqual(
-            unknown_command("it", ["gp"], ["go"]), "it: there is no command 'gp'; 'it help' lists them"
+            unknown_command("it", ["gp"], ["go"]),
+            "it: there is no command 'gp'; 'it help' lists the commands",
         )
         self.assertEqual(
             unknown_command("it", ["Chekc"], ["check"]),

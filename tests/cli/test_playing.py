@@ -108,12 +108,12 @@ class PlayTests(SynchronousTestCase):
         asked: list[float] = []
 
         class Timed(Play):
-            def _turn(self, timeout: float, *, writing: bool = False) -> None:
+            def _wait(self, timeout: float, *, writing: bool = False) -> None:
                 if not writing and timeout != LONG:
                     asked.append(timeout)
                     now[0] += timeout
                     return
-                super()._turn(timeout, writing=writing)
+                super()._wait(timeout, writing=writing)
 
         near, far = socket.socketpair()
         with near, far:
@@ -132,12 +132,12 @@ class PlayTests(SynchronousTestCase):
         now = 0.0
 
         class Hurried(Play):
-            def _turn(self, timeout: float, *, writing: bool = False) -> None:
+            def _wait(self, timeout: float, *, writing: bool = False) -> None:
                 nonlocal now
                 if timeout > 1e9:
                     now = 1e12
                     far.sendall(b"?")
-                super()._turn(timeout, writing=writing)
+                super()._wait(timeout, writing=writing)
 
         near, far = socket.socketpair()
         with near, far:
@@ -158,7 +158,7 @@ class PlayTests(SynchronousTestCase):
         session = conversation((0, "<", then[:50]), (1, ">", b"?"), (2, "<", then[50:]), (3, ">", b"!"))
         difference = self.play(session, peer).difference
         assert difference is not None
-        self.assertEqual((difference.what, difference.offset), ("byte 50 is another one", 32))
+        self.assertEqual((difference.what, difference.offset), ("byte 50 has another value", 32))
         self.assertEqual(difference.then, then[32 : 32 + SHOWN])
         self.assertEqual(difference.now, (then[32:50] + b"x" * 100)[:SHOWN])
 
@@ -168,7 +168,7 @@ class PlayTests(SynchronousTestCase):
         session = conversation((0, "<", then), (1, ">", b"?"))
         difference = self.play(session, lambda sock: sock.sendall(b"a" * 70 + b"b" * 30)).difference
         assert difference is not None
-        self.assertEqual((difference.what, difference.offset), ("byte 70 is another one", 48))
+        self.assertEqual((difference.what, difference.offset), ("byte 70 has another value", 48))
         self.assertEqual(difference.now, b"a" * 22 + b"b" * 30)
 
     def test_more(self) -> None:

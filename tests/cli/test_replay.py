@@ -161,7 +161,7 @@ class ToTests(ReplayTestCase):
         self.assertEqual(
             [" ".join(line.split()) for line in out.splitlines()],
             [
-                "session 1: the upstream differs: byte 2 is another one",
+                "session 1: the upstream differs: byte 2 has another value",
                 "then 00000000 4f 4e 43 45 |ONCE|",
                 "now 00000000 4f 4e 45 |ONE|",
                 "session 2: the same: 3 bytes sent, 3 received",
@@ -236,7 +236,7 @@ class ListenTests(ReplayTestCase):
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             code, out, _ = self.run_main("replay", self.record(session(1)), "--listen", where, "--no-wait")
             self.assertEqual(code, 1, out)
-            self.assertIn("the client differs: byte 0 is another one", out)
+            self.assertIn("the client differs: byte 0 has another value", out)
 
     def test_cannot_listen(self) -> None:
         """An address that is taken is exit code 1."""

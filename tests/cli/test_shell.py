@@ -66,7 +66,7 @@ class ShellTests(ControlTestCase):
         self.assertIn("no manhole", err)
         self.shells(ONE)
         _, _, err = self.run_there("shell", "--address", "x")
-        self.assertIn("there is 127.0.0.1:2222", err)
+        self.assertIn("the manholes are 127.0.0.1:2222", err)
 
     def test_no_ssh(self) -> None:
         """Without OpenSSH's client there is no shell."""

@@ -36,7 +36,9 @@ class TapTests(ControlTestCase):
     def test_missed(self) -> None:
         """What was missed is told."""
         self.forwarder.says("tap", {"ended": "closed", "missed": 9})
-        self.assertEqual(self.run_there("tap", "7")[2], "portfwd tap: the session is over, 9 bytes missed\n")
+        self.assertEqual(
+            self.run_there("tap", "7")[2], "portfwd tap: the session has ended, 9 bytes missed\n"
+        )
 
     def test_json(self) -> None:
         """For programs: a line for each event, and the end."""

@@ -41,7 +41,7 @@ class ToxiproxyTests(CommandTestCase):
             (("-port", "x"), "expected a number from 0 to 65535"),
             (("-port", "65536"), "expected a number"),
             (("-seed", "-1"), "expected"),
-            (("-host", "db.example"), "takes an address or localhost"),
+            (("-host", "db.example"), "must be an address or localhost"),
             (("x",), "unrecognized arguments"),
         ):
             code, out, err = self.run_main("toxiproxy", *words)

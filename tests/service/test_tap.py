@@ -104,7 +104,7 @@ class OptionsTests(TapCase):
         """A file or rules, not both and not neither."""
         for arguments in ((), ("-c", "x", "--rule", RULE)):
             problem = self.assertRaises(UsageError, parsed, *arguments)
-            self.assertIn("one of the two", str(problem))
+            self.assertIn("give either a rules file", str(problem))
 
     def test_watch(self) -> None:
         """Only a file can be watched."""
@@ -114,7 +114,7 @@ class OptionsTests(TapCase):
     def test_file_without_option(self) -> None:
         """A rules file that stands by itself is told how it is named."""
         problem = self.assertRaises(UsageError, parsed, "rules.conf")
-        self.assertIn("needs -c before it", str(problem))
+        self.assertIn("unexpected argument 'rules.conf': write -c FILE", str(problem))
         self.assertIn("'rules.conf'", str(problem))
 
     def test_version(self) -> None:
