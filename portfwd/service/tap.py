@@ -34,7 +34,7 @@ from portfwd.service.build.judging import judge, matters_at_start, merged
 from portfwd.service.daemon.daemon import Announcing, Daemon
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.daemon.event_log import event_log_for
-from portfwd.service.daemon.garbage import FullRounds, kept
+from portfwd.service.daemon.garbage import FullRounds, collector_off
 from portfwd.service.daemon.last_resort import LastResort
 from portfwd.service.daemon.notify import Heartbeat, Notifier
 from portfwd.service.daemon.pid_file import PidFile
@@ -191,7 +191,7 @@ def _parse_all(texts: Sequence[str], files: Files) -> Ruleset:
         return refusal.readable
 
 
-@kept()
+@collector_off()
 def makeService(options: ForwarderOptions) -> IService:
     """
     Make the service of a command line.
@@ -273,7 +273,7 @@ def _assemble(
             ruleset,
             session_log.log,
             drain=options["drain"],
-            making=kept,
+            making=collector_off,
             lost=last_resort.lost,
             factories=factories,
         )
@@ -303,7 +303,7 @@ def _assemble(
         session_log,
         notifier=notifier,
         confinement=confinement,
-        making=kept,
+        making=collector_off,
         allow_empty=bool(options["allow-empty"]),
     )
     rereading.setServiceParent(daemon)

@@ -1,4 +1,4 @@
-"""An SSH client for tests of the manhole: it says what it is told to, and keeps what it hears."""
+"""An SSH client for tests of the manhole. It sends given bytes and stores received ones."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class CallerTests(SynchronousTestCase):
         self.assertEqual(seen, [0, 1, 2])
 
     def test_tell(self) -> None:
-        """Events are sent to who reads, and to nobody else."""
+        """Events are sent only while the client reads."""
         self.assertTrue(self.caller.tell({"a": 1}))
         self.client.listening = False
         self.assertFalse(self.caller.tell({"a": 2}))

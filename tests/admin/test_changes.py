@@ -21,7 +21,7 @@ class ChangeLogTests(SynchronousTestCase):
         return [(one.number, one.level, one.text) for one in self.changes.since(after)]
 
     def test_kept(self) -> None:
-        """Lines have numbers; who has seen some gets the later ones."""
+        """Lines have numbers; `since` returns the later ones."""
         self.log.info("{rule}: paused", rule="web")
         self.log.warn("later")
         self.assertEqual(self.lines(), [(1, "info", "web: paused"), (2, "warn", "later")])

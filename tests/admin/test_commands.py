@@ -20,7 +20,7 @@ from tests.admin.fakes import RULE, Client, FakeOperator, FakeSession
 
 
 class CommandTestCase(SynchronousTestCase):
-    """A forwarder with three sessions, and somebody who asks."""
+    """A forwarder with three sessions, and a client."""
 
     def setUp(self) -> None:
         self.sessions = [FakeSession(number) for number in (1, 2, 3)]
@@ -187,7 +187,7 @@ class SteerTests(CommandTestCase):
         self.assertIsNone(self.sessions[1].killed)
 
     def test_kill_those_that_fit(self) -> None:
-        """Or by rule, client and state; a bare 'kill' kills nobody."""
+        """Sessions are selected by rule, client and state; a bare 'kill' is refused."""
         self.sessions[0].state = State.DIALING
         self.assertEqual(self.ask("kill rule=web state=relaying"), {"killed": 2})
         self.assertIsNone(self.sessions[0].killed)

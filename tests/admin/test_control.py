@@ -1,4 +1,4 @@
-"""Tests of the control socket's conversation: one request after the other, and clients that misbehave."""
+"""Tests of the protocol of the control socket: requests in order, and misbehaving clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.admin.fakes import FakeOperator, FakeSession, objects, one_turn
 
 
 class Wire(StringTransport):
-    """The client's side: what it got, and whether it reads."""
+    """The transport of a client, which may stop reading."""
 
     aborted = False
 
@@ -53,7 +53,7 @@ class Conversation:
             self.clock.advance(0)
 
     def heard(self) -> list[dict[str, Any]]:
-        """What came since the last time, the greeting left out."""
+        """The answers since the last call, without the greeting."""
         found = objects(self.wire.value())
         self.wire.clear()
         return [one for one in found if "portfwd" not in one]
@@ -70,7 +70,7 @@ class ConversationTests(SynchronousTestCase):
         self.talk = Conversation(self.operator)
 
     def test_greeting(self) -> None:
-        """The socket speaks first: its version, its protocol, what may be asked."""
+        """The socket sends a greeting first: version, protocol and level."""
         (greeting,) = objects(self.talk.wire.value())
         self.assertEqual(greeting, {"portfwd": "1.2.3", "protocol": 1, "level": "operator"})
         self.assertEqual(repr(self.talk.protocol), "<ControlProtocol uid 0 operator idle>")
@@ -91,7 +91,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.talk.heard(), [{"ok": True, "result": {"level": "info"}}])
 
     def test_refusals(self) -> None:
-        """What is not understood or cannot be done is refused, and the conversation goes on."""
+        """Invalid and failing requests are refused, and the connection stays open."""
         self.talk.say("xyzzy", 'session "1', "session 9", "status")
         found = self.talk.heard()
         self.assertEqual(
@@ -99,7 +99,7 @@ class ConversationTests(SynchronousTestCase):
         )
 
     def test_accident(self) -> None:
-        """An error of ours is one, and says so; the log has the rest, and the conversation goes on."""
+        """An exception of a command is answered as an internal error and logged; the connection stays."""
         self.operator.broken = ZeroDivisionError("oh")
         self.talk.say("status")
         self.operator.broken = None
@@ -108,7 +108,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_steering_is_logged(self) -> None:
-        """The log has who changed what; looking is nobody's business."""
+        """Requests that change something are logged with the client; others are not."""
         with capturedLogs() as events:
             self.talk.say("status", "kill 1")
         texts = [event["line"] for event in events]
@@ -116,7 +116,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(events[0]["who"], "uid 0")
 
     def test_next_line_ends_watching(self) -> None:
-        """What goes on is ended by the next request, which is then served."""
+        """The next request ends a request with events, and is served then."""
         self.talk.say("top")
         self.assertIn("serving", repr(self.talk.protocol))
         self.talk.say("status")
@@ -126,14 +126,14 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(status["result"], {"state": "running"})
 
     def test_pipelined_watching(self) -> None:
-        """A request that stands behind one that goes on lets that have one look."""
+        """If the next request has arrived already, a request with events sends one event."""
         self.talk.say("top", "status")
         self.assertEqual(
             [list(one) for one in self.talk.heard()], [["event"], ["ok", "result"], ["ok", "result"]]
         )
 
     def test_finish(self) -> None:
-        """What is served when the forwarder is gone is answered before the end, and nothing else is."""
+        """When the forwarder stops, only the present request is answered before the end."""
         self.talk.protocol.dataReceived(b"sessions\nstatus\n")
         self.talk.protocol.finish()
         self.assertFalse(self.talk.wire.disconnecting)
@@ -142,7 +142,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertTrue(self.talk.wire.disconnecting)
 
     def test_finish_of_who_waits(self) -> None:
-        """Who asks nothing, or looks on, is let go at once."""
+        """When the forwarder stops, idle clients and clients with events are closed at once."""
         for line in ("", "top"):
             talk = Conversation(self.operator)
             talk.say(line)
@@ -151,7 +151,7 @@ class ConversationTests(SynchronousTestCase):
             self.assertTrue(talk.wire.disconnecting)
 
     def test_end(self) -> None:
-        """Who has asked everything and ends gets the answers, then the end; a last line may be open."""
+        """After a half-close all requests are answered, also an unterminated last line."""
         self.talk.protocol.dataReceived(b"sessions\nstatus")
         self.talk.protocol.readConnectionLost()
         self.talk.turn()
@@ -163,7 +163,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.talk.heard(), [])
 
     def test_watch_after_end(self) -> None:
-        """Who ends and still reads can watch on."""
+        """Events continue after a half-close of the client."""
         self.talk.protocol.dataReceived(b"top")
         self.talk.protocol.readConnectionLost()
         self.talk.turn()
@@ -173,7 +173,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertFalse(self.talk.wire.disconnecting)
 
     def test_left(self) -> None:
-        """Who leaves in the middle leaves nothing behind."""
+        """A client that disconnects during a request leaves no state behind."""
         self.talk.say("top")
         self.talk.leave()
         self.talk.turn()
@@ -183,7 +183,7 @@ class ConversationTests(SynchronousTestCase):
         self.talk.protocol.dataReceived(b"status\n")
 
     def test_left_while_served(self) -> None:
-        """An answer that nobody is there for any more is not written."""
+        """The answer to a client that has disconnected is not written."""
         self.talk.protocol.dataReceived(b"sessions\n")
         self.talk.wire.clear()
         self.talk.leave()
@@ -192,7 +192,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.talk.clock.getDelayedCalls(), [])
 
     def test_unwritable(self) -> None:
-        """An answer that cannot be sent ends the conversation, and the log tells of it."""
+        """An answer that cannot be encoded ends the connection and is logged."""
         for line in ("status", "sessions"):
             talk = Conversation(self.operator)
 
@@ -212,7 +212,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.talk = Conversation(FakeOperator(FakeSession(1)))
 
     def test_stuck(self) -> None:
-        """Who does not read is served nothing more, and dropped after a while, with a line in the log."""
+        """A client that does not read is not served, and is disconnected after `STUCK` with a log line."""
         self.talk.protocol.pauseProducing()
         self.talk.wire.clear()
         self.talk.say("status", "status")
@@ -224,7 +224,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
 
     def test_many_at_once(self) -> None:
-        """Requests that come by the thousand are served a few in a turn: traffic goes on between them."""
+        """Of thousands of requests only a few are served per turn, so traffic continues."""
         clock, operator = self.talk.clock, FakeOperator()
         turns = Turns(clock)
         wires = []
@@ -245,7 +245,7 @@ class MisbehaviourTests(SynchronousTestCase):
             one_turn(clock)
 
     def test_reads_again(self) -> None:
-        """Who reads at last is answered."""
+        """A client that starts to read again is answered."""
         self.talk.protocol.pauseProducing()
         self.talk.say("status")
         self.talk.clock.advance(STUCK - 1)
@@ -274,7 +274,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertTrue(self.talk.wire.aborted)
 
     def test_slow_watcher(self) -> None:
-        """What goes on writes nothing to who does not read: only the look that it missed is counted."""
+        """Events are not written to a client that does not read; missed ones are counted."""
         self.talk.say("top")
         self.talk.protocol.pauseProducing()
         self.talk.wire.clear()
@@ -287,7 +287,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertEqual(self.talk.heard()[0]["result"], {"looks": 1, "missed": 3})
 
     def test_idle(self) -> None:
-        """Who asks nothing for a long time is dropped, without a word in the log."""
+        """An idle client is disconnected after `IDLE`, without a log line."""
         with capturedLogs() as events:
             self.talk.clock.advance(IDLE - 1)
             self.talk.say("status")
@@ -298,7 +298,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertEqual(events, [])
 
     def test_watching_is_not_idle(self) -> None:
-        """Who watches may do so for ever."""
+        """A request with events has no time limit."""
         self.talk.say("top interval=10s")
         for _ in range(100):
             self.talk.clock.advance(10)
@@ -313,7 +313,7 @@ class MisbehaviourTests(SynchronousTestCase):
         self.assertTrue(self.talk.wire.disconnecting)
 
     def test_too_many(self) -> None:
-        """So are more requests than are worth keeping while one is served."""
+        """More than `MAX_WAITING` bytes of requests are refused while one is served."""
         self.talk.say("top")
         self.talk.protocol.pauseProducing()
         self.talk.wire.clear()
@@ -340,7 +340,7 @@ class MisbehaviourTests(SynchronousTestCase):
         st.sampled_from(Level),
     )
     def test_anything(self, pieces: list[bytes], level: Level) -> None:
-        """Whatever comes in whatever pieces: answers are lines of JSON, nothing escapes, nothing is left."""
+        """For any input in any split, answers are lines of JSON, and no exception or timer is left."""
         talk = Conversation(FakeOperator(FakeSession(1)), level)
         for piece in pieces:
             if not talk.wire.disconnecting:

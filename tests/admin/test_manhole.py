@@ -79,7 +79,7 @@ class LoginTests(ManholeTestCase):
     """Who is let in."""
 
     def test_right_key(self) -> None:
-        """Who has one of the keys is, by whatever name; the log has the name and the key."""
+        """A client with one of the keys can log in with any name; the log has the name and the key."""
         with capturedLogs() as events:
             client = self.client()
         self.assertIsNotNone(client.connection)
@@ -106,7 +106,7 @@ class LoginTests(ManholeTestCase):
         self.assertIsNone(old.connection)
 
     def test_wrong_key(self) -> None:
-        """Who has another is not, and no other way is open to him."""
+        """A client with another key cannot log in, and there is no other method."""
         client = self.client(OTHER)
         self.assertIsNone(client.connection)
         self.assertTrue(client.lost)
@@ -141,10 +141,10 @@ class LoginTests(ManholeTestCase):
 
 
 class RefusalTests(ManholeTestCase):
-    """What is there for nobody."""
+    """Unsupported features of SSH."""
 
     def test_forwarding(self) -> None:
-        """No connection and no port of this machine is had by SSH."""
+        """Port forwarding in both directions is refused."""
         client = self.client()
         channel = client.forward()
         self.turn_until(lambda: channel.state == "refused")

@@ -1,4 +1,4 @@
-"""Tests of the sockets that operators come in by."""
+"""Tests of listening sockets for operators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.service.turning import TurningTestCase
 
 
 class Greeter(Protocol):
-    """Says who comes, and keeps what is said to it."""
+    """Sends the name of its client, and stores received bytes."""
 
     def __init__(self, who: str, lost: list[str]) -> None:
         self.who = who
@@ -40,7 +40,7 @@ class Greeter(Protocol):
 
 
 class OperatorPortTests(TurningTestCase):
-    """Who comes in, how many, and how they leave."""
+    """Accepting, the bound on clients, eviction and closing."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,7 +54,7 @@ class OperatorPortTests(TurningTestCase):
         self.addCleanup(self.port.close)
 
     def test_in_and_out(self) -> None:
-        """A client gets a protocol that knows its name, and is forgotten when it leaves."""
+        """A client gets a protocol with its name, and is removed when it disconnects."""
         client = self.connect(self.path)
         said = self.received(client)
         self.assertEqual(said, f"uid {os.getuid()} (pid {os.getpid()})".encode())
@@ -65,7 +65,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertEqual(len(self.lost), 1)
 
     def test_crowd(self) -> None:
-        """When all places are taken, the oldest client that does nothing leaves for the next one."""
+        """At the bound the oldest inactive client is evicted for the next one."""
         self.patch(operator_port, "MAX_CLIENTS", 2)
         self.port.close()
         self.turn()
@@ -76,7 +76,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertEqual(repr(self.port), "<OperatorPort admin clients=2>")
 
     def test_crowd_that_is_served(self) -> None:
-        """A client that is served stays before one that is not; one that has logged in stays in any case."""
+        """Inactive clients are evicted before served ones; logged-in ones are never evicted."""
         self.patch(operator_port, "MAX_CLIENTS", 2)
         self.port.close()
         self.turn()
@@ -98,7 +98,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertLessEqual(inside, set(self.port.clients))
 
     def test_flood(self) -> None:
-        """Accepting does not wait until those that leave are gone."""
+        """Accepting does not wait until evicted connections are closed."""
         self.patch(operator_port, "MAX_CLIENTS", 2)
         self.port.close()
         self.turn()
@@ -110,7 +110,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertIsNotNone(self.received(clients[-1]))
 
     def test_flood_is_told_once(self) -> None:
-        """A crowd does not fill the log: one line says how many left since the last one."""
+        """Many evictions do not fill the log: one line has the number since the previous line."""
         self.patch(operator_port, "MAX_CLIENTS", 2)
         self.port.close()
         self.turn()
@@ -138,7 +138,7 @@ class OperatorPortTests(TurningTestCase):
         )
 
     def test_sessions_do_not_wait(self) -> None:
-        """Of a crowd few come in in one turn of the reactor: Twisted's protocols take long to make."""
+        """Few clients are accepted per iteration of the reactor."""
         clients = [self.connect(self.path) for _ in range(10)]
         self.port.listener.doRead()
         self.assertEqual(self.port.listener.accepted, BATCH)
@@ -146,7 +146,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertEqual(self.port.listener.accepted, len(clients))
 
     def test_close(self) -> None:
-        """Nobody comes in any more; who is inside gets what was said, then the end."""
+        """After `close` no client is accepted; open connections get the pending bytes, then the end."""
         client = self.connect(self.path)
         self.turn()
         closed = self.port.close()
@@ -159,7 +159,7 @@ class OperatorPortTests(TurningTestCase):
         self.assertEqual(self.turned.getDelayedCalls(), [])
 
     def test_close_in_a_talk(self) -> None:
-        """Who has something to say yet says it before the end."""
+        """A protocol with `finish` can send bytes before the end."""
         client = self.connect(self.path)
         self.turn()
         (greeter,) = self.port.clients
@@ -176,11 +176,11 @@ class OperatorPortTests(TurningTestCase):
         self.assertTrue((self.received(client) or b"").endswith(b", farewell"))
 
     def test_close_empty(self) -> None:
-        """Without anybody inside it is closed at once."""
+        """Without clients it is closed at once."""
         self.successResultOf(self.port.close())
 
     def test_close_stuck(self) -> None:
-        """Who does not read is shown out when the time is over."""
+        """A client that does not read is aborted after `CLOSING_TIME`."""
         self.connect(self.path)
         self.turn()
         (greeter,) = self.port.clients
@@ -195,10 +195,10 @@ class OperatorPortTests(TurningTestCase):
 
 
 class LeastImportantTests(SynchronousTestCase):
-    """Who leaves for another one."""
+    """The choice of the client to evict."""
 
     def test_source_with_most(self) -> None:
-        """A source with many clients takes no place from one with few, whatever they do."""
+        """A client of the source with most clients is evicted, whatever the priorities are."""
 
         def client(name: str, priority: Priority) -> OperatorClient:
             protocol = Protocol()
@@ -213,7 +213,7 @@ class LeastImportantTests(SynchronousTestCase):
         self.assertIs(least_important([inside]), None)
 
     def test_newcomer(self) -> None:
-        """The latest have had no time to ask for anything: an older one that is served leaves before them."""
+        """The latest clients had no time for a request, so an older served one is evicted first."""
         clients = [OperatorClient(Protocol(), "one") for _ in range(8)]
         for client in clients[:6]:
             vars(client.protocol)["priority"] = Priority.SERVED
@@ -223,10 +223,10 @@ class LeastImportantTests(SynchronousTestCase):
 
 
 class PeerTests(TurningTestCase):
-    """What a client is called."""
+    """The names of clients."""
 
     def test_names(self) -> None:
-        """Of unix sockets the kernel knows; of others the address is shown; else nobody knows."""
+        """A client of a unix socket has its user and process, another one its address, if known."""
         one, other = socket.socketpair()
         self.addCleanup(one.close)
         self.addCleanup(other.close)

@@ -63,7 +63,7 @@ class HostKeyTests(KeyTestCase):
     """What the server shows itself by."""
 
     def test_made(self) -> None:
-        """It is made where it is not, for this user alone, and is the same the next time."""
+        """A missing key is created, readable only by this user, and is the same the next time."""
         path = self.directory / "host-key"
         key = read_host_key(str(path))
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)

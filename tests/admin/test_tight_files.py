@@ -14,7 +14,7 @@ from tests.integration.programs import temporary_directory
 
 
 class TightTestCase(SynchronousTestCase):
-    """A directory of this user's alone."""
+    """A directory that only this user can access."""
 
     def setUp(self) -> None:
         self.directory: Path = temporary_directory(self)
@@ -27,7 +27,7 @@ class ReadTests(TightTestCase):
     """Files."""
 
     def test_tight(self) -> None:
-        """What only this user could have written is read; a secret must be unreadable for others, too."""
+        """A file that only this user can write is read; a secret must not be readable by others either."""
         self.assertEqual(read_tight(str(self.file)), b"key")
         self.file.chmod(0o600)
         self.assertEqual(read_tight(str(self.file), secret=True), b"key")
@@ -44,7 +44,7 @@ class ReadTests(TightTestCase):
             self.assertIn(f"{way_out} {self.file}", str(error))
 
     def test_others_file(self) -> None:
-        """What belongs to somebody else is refused."""
+        """A file of another user is refused."""
         status = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, os.geteuid() + 1, 0, 3, 0, 0, 0))
         self.patch(os, "fstat", lambda descriptor: status)
         error = self.assertRaises(LooseFile, read_tight, str(self.file))

@@ -21,7 +21,7 @@ class TurnTests(SynchronousTestCase):
         self.seen: list[str] = []
 
     def visitor(self, name: str) -> Callable[[int], None]:
-        """Somebody whose every step takes half a slice."""
+        """A client whose steps each take half a slice."""
 
         def visit(number: int) -> None:
             self.seen.append(f"{name}{number}")
@@ -56,7 +56,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(repr(self.turns), "<Turns>")
 
     def test_leave(self) -> None:
-        """Who waits no more keeps nobody from a turn."""
+        """A cancelled client does not block the turns of others."""
         turn = Deferred.fromCoroutine(self.turns.take())
         other = Deferred.fromCoroutine(self.turns.take())
         turn.cancel()

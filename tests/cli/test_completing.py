@@ -20,7 +20,7 @@ class CompleteTests(ControlTestCase):
             self.assertEqual(self.run_main("complete", "sessions"), (0, "7\n12\n", ""))
 
     def test_silence(self) -> None:
-        """Without a forwarder, and when it refuses, nothing is said: somebody is typing."""
+        """Without a forwarder, and after a refusal, nothing is printed."""
         self.forwarder.refuses("rules", "denied", "no")
         for path in (self.forwarder.path, self.missing()):
             with mock.patch.dict("os.environ", {VARIABLE: path}):

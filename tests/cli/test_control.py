@@ -122,7 +122,7 @@ class ControlTests(ControlTestCase):
         self.assertIn("the forwarder", str(error))
 
     def test_cannot_connect(self) -> None:
-        """Where nobody listens, the way out is named; so is who may."""
+        """If no forwarder listens or the user has no permission, the message has a hint."""
         missing = str(self.directory / "none.sock")
         error = self.assertRaises(ControlError, Control, missing)
         self.assertIn(f"does it run, with the directive 'admin unix:{missing}'?", str(error))

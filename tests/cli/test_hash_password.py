@@ -11,7 +11,7 @@ from tests.cli.running import CommandTestCase
 
 
 class Terminal(io.StringIO):
-    """A standard input that somebody sits at."""
+    """A standard input that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -21,13 +21,13 @@ class HashPasswordTests(CommandTestCase):
     """The line that is printed, and where the password comes from."""
 
     def typed(self, *answers: str) -> None:
-        """Somebody will type these."""
+        """Set the inputs on the terminal."""
         left = list(answers)
         self.patch(sys, "stdin", Terminal())
         self.patch(getpass, "getpass", lambda prompt: left.pop(0))
 
     def piped(self, text: str) -> None:
-        """The standard input is a pipe with this in it."""
+        """Make the standard input a pipe with this text."""
         self.patch(sys, "stdin", io.StringIO(text))
 
     def test_typed(self) -> None:

@@ -131,7 +131,7 @@ class ProcessTests(CommandTestCase):
         self.assertIn(r"no\udcff.conf: 1 error", out)
 
     def test_reader_gone(self) -> None:
-        """When nobody reads the output any more, the command ends without a traceback."""
+        """After the reader has closed the output, the command ends without a traceback."""
         path = self.file(GOOD)
         reader, writer = os.pipe()
         os.close(reader)

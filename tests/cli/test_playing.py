@@ -103,7 +103,7 @@ class PlayTests(SynchronousTestCase):
         self.assertEqual(self.play(session, shout), ReplayOutcome(len(data), len(data), None))
 
     def test_speed(self) -> None:
-        """With a speed the pieces keep their times."""
+        """With a speed the chunks keep their times."""
         now = [0.0]
         asked: list[float] = []
 
@@ -123,7 +123,7 @@ class PlayTests(SynchronousTestCase):
         self.assertEqual((outcome.sent, asked), (3, [2.0, 3.0]))
 
     def test_speed_in_truth(self) -> None:
-        """What comes meanwhile is heard, whatever the clock says."""
+        """Bytes that arrive during a pause are received."""
         self.assertIsNone(self.play(ECHO, shout, speed=100.0).difference)
 
     def test_very_slow(self) -> None:
@@ -146,7 +146,7 @@ class PlayTests(SynchronousTestCase):
         self.assertEqual((outcome.received, now), (6, 1e12))
 
     def test_another_byte(self) -> None:
-        """The first byte that is another one ends it, and both are shown from a little before it."""
+        """The first different byte ends the replay; both texts are shown from shortly before it."""
 
         def peer(sock: socket.socket) -> None:
             sock.sendall(b"0123456789" * 5)

@@ -54,7 +54,7 @@ class PipeTests(CommandTestCase):
         return path
 
     def test_patience(self) -> None:
-        """A pipe is read to its end, and whoever may write to it is not waited for without end."""
+        """A pipe is read to its end; the wait for data has a limit."""
         fifo = self.fifo()
         self.assertRaises(TimeoutError, CommandFiles(named=fifo, timeout=0.01).read, fifo)
         reader, writer = os.pipe()

@@ -196,7 +196,7 @@ class ListenTests(ReplayTestCase):
     def converse(
         self, family: socket.AddressFamily, where: Any, question: bytes, answers: list[bytes]
     ) -> None:
-        """Connect as soon as somebody listens, ask, and keep the answer."""
+        """Connect when the command listens, send bytes, and store the answer."""
         deadline = time.monotonic() + LONG
         while time.monotonic() < deadline:
             sock = socket.socket(family)
@@ -250,7 +250,7 @@ class ListenTests(ReplayTestCase):
         self.assertIn("already in use", err)
 
     def test_interrupted(self) -> None:
-        """Who is tired of waiting for a client gets his prompt back, without a traceback."""
+        """Ctrl-C ends the wait for a client without a traceback."""
         with mock.patch.object(socket.socket, "accept", side_effect=KeyboardInterrupt):
             code, _, err = self.run_main(
                 "replay", self.record(session(1)), "--listen", f"unix:{self.socket_path}"

@@ -59,7 +59,7 @@ class ShellTests(ControlTestCase):
         self.assertEqual(words[-3:], ["shell", "--stdio", "/run/100%/ssh.sock"])
 
     def test_none(self) -> None:
-        """Without a manhole, or without this one, that is said."""
+        """Without a manhole, or with an unknown address, there is a message."""
         self.shells()
         code, _, err = self.run_there("shell")
         self.assertEqual(code, 1)
@@ -126,6 +126,6 @@ class CarryTests(ControlTestCase):
         server.join(20)
 
     def test_nobody(self) -> None:
-        """Where nobody listens, that is said."""
+        """If the socket cannot be connected, there is a message."""
         code, _, err = self.run_main("shell", "--stdio", "/nonexistent/x")
         self.assertEqual((code, err), (1, "portfwd shell: /nonexistent/x: No such file or directory\n"))

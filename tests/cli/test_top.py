@@ -191,7 +191,7 @@ class KeyTests(ControlTestCase):
         self.assertEqual(self.forwarder.lines(), [("kill", ("17",), {})])
 
     def test_kill_not(self) -> None:
-        """Nobody is killed for no number, for an escape, or where the forwarder says no; that is shown."""
+        """An empty number or Escape kills no session; a refusal of the forwarder is shown."""
         arguments = make_parser().parse_args(["top", "--socket", self.forwarder.path])
         made = top.Top(self.scripted, arguments, self.keys, self.output)  # type: ignore[arg-type]
         for keys in ("k\r", "k1\x1b", "k1q"):
@@ -237,7 +237,7 @@ class TerminalTests(ControlTestCase):
         self.assertIn("\x1b[?1049l", screen.getvalue())
 
     def test_whole(self) -> None:
-        """On a terminal it looks until somebody quits."""
+        """On a terminal it runs until ``q``."""
         controller, terminal = pty.openpty()
         self.addCleanup(os.close, controller)
         stdin, stdout = os.fdopen(terminal), io.StringIO()

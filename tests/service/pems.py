@@ -94,7 +94,7 @@ def write_crl(
 
 
 def with_issuer_url(leaf: trustme.LeafCert) -> bytes:
-    """The same certificate as of an authority that publishes its own (signed by nobody who matters)."""
+    """The same certificate with a pointer to its authority's certificate (its signature is not checked)."""
     old = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())
     key: Any = load_pem_private_key(leaf.private_key_pem.bytes(), None)
     there = x509.AccessDescription(

@@ -54,7 +54,7 @@ class ForwardTests(TestCase):
         self.assertTrue(problem.problems)
 
     def test_not_yet(self) -> None:
-        """What this version cannot do is refused, also in a value."""
+        """An unsupported feature is refused, also in a `Ruleset`."""
         self.assertRaises(RulesError, portfwd.forward, REACTOR, ":0/udp -> 127.0.0.1:9/udp on-limit=wait")
         (rule,) = rules(":0/udp -> 127.0.0.1:9/udp on-limit=wait").rules
         self.assertRaises(RulesError, portfwd.forward, REACTOR, rule)

@@ -159,7 +159,7 @@ class ReadRulesTests(TapCase):
         self.assertRaises(RulesError, read_rules, options)
 
     def test_not_yet(self) -> None:
-        """What this version cannot do is a problem as any other."""
+        """An unsupported feature is a problem like others."""
         problem = self.assertRaises(
             RulesError, read_rules, parsed("--rule", "tls::1 cert=a -> b:1 relay=copy")
         )
@@ -335,7 +335,7 @@ class DaemonTests(TapCase):
         self.assertFalse(os.path.exists(pid))
 
     def test_somebody_elses_pid_file(self) -> None:
-        """A pid file of another process stays, and so does one that says nothing."""
+        """A pid file of another process, or without a number, is not removed."""
         for text in ("1\n", "what?"):
             pid = self.write(text, "twistd.pid")
             service = self.service("--rule", self.taken()[0], pidfile=pid)

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.service.test_tap -*-
 """
-The forwarder under twistd.
+The services of a forwarder under twistd.
 
-`Daemon` turns a start that fails into what twistd can report, and writes the last log lines when it stops.
-`Announcing` logs that all is up.
+`Daemon` reports a failed start in a form that twistd supports, and writes the last log lines when it stops.
+`Announcing` logs that the forwarder is ready.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from twisted.python.components import Componentized
 from portfwd.errors import StartError
 from portfwd.kernel.reactor import Reactor
 from portfwd.service.daemon.event_log import WrittenLog
-from portfwd.service.daemon.garbage import kept
+from portfwd.service.daemon.garbage import collector_off
 from portfwd.service.daemon.notify import STOP_MARGIN, Heartbeat, Notifier, status_of
 from portfwd.service.daemon.pid_file import PidFile, remove_own_pid_file
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import LogInUse
 from portfwd.values import counted
 
-#: Seconds that the access log gets to write its last lines.
+#: Maximum seconds for writing the last lines of the access log.
 LAST_LINES: Final = 2.0
 
 
 class Announcing(Service):
-    """Tells the log that everything is up, once signals are obeyed: the last child, so started last."""
+    """Logs that the forwarder is ready. It is the last child service, so it starts last."""
 
     name = "portfwd announcement"
 
@@ -50,12 +50,12 @@ class Announcing(Service):
         self._log = Logger()
 
     def startService(self) -> None:
-        """Repeat the warnings of the file, then say so when the reactor runs."""
+        """Call `announce` when the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self.announce)
 
     def announce(self) -> None:
-        """Log the warnings and that the listeners are ready; tell the service manager."""
+        """Log the warnings of the rules and the number of listeners, and notify systemd."""
         for warning in self._warnings:
             self._log.warn("{line}", line=warning)
         count = len(self._forwarder.addresses)
@@ -66,11 +66,10 @@ class Announcing(Service):
 
 class Daemon(MultiService):
     """
-    The forwarder under twistd.
+    The services of a forwarder under twistd.
 
-    Its own work is to turn a start that fails into what twistd can report: in
-    the foreground a line for each failure and exit status 1; as a daemon an exception,
-    because leaving otherwise would hang the waiting parent.
+    It reports a failed start in a form that twistd supports: in the foreground one line per failure and exit
+    status 1; as a daemon an exception, because the parent process waits for it.
     """
 
     def __init__(
@@ -85,8 +84,9 @@ class Daemon(MultiService):
         event_log: WrittenLog | None = None,
     ) -> None:
         """
-        :param twistd_pid_file: written by then, and removed when a start in the foreground fails.
-        :param event_log: None: events are twistd's to write.
+        :param twistd_pid_file: path of twistd's pid file, which is removed if a start in the foreground
+            fails.
+        :param event_log: None if twistd writes the log.
         """
         super().__init__()
         self._forwarder = forwarder
@@ -100,14 +100,14 @@ class Daemon(MultiService):
         forwarder.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
-        """See `IService`; an application that has an observer of events lets twistd make none."""
+        """See `IService`. The application gets the observer of the log, so that twistd makes none."""
         super().setServiceParent(parent)
         if self._event_log is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._event_log)
 
-    @kept()
+    @collector_off()
     def privilegedStartService(self) -> None:
-        """Bind."""
+        """See `IService`. Binds the listeners."""
         if self._event_log is not None:
             self._event_log.begin()
         try:
@@ -115,9 +115,9 @@ class Daemon(MultiService):
         except StartError as problem:
             self._give_up(problem)
 
-    @kept()
+    @collector_off()
     def startService(self) -> None:
-        """Accept."""
+        """See `IService`. Accepts clients."""
         try:
             super().startService()
         except StartError as problem:
@@ -132,13 +132,13 @@ class Daemon(MultiService):
             raise SystemExit(1)
         for line in problem.failures:
             self._log.critical("{line}", line=line)
-        # Of this text 100 bytes reach the terminal, the exception's name included.
+        # Only 100 bytes of this text reach the terminal, including the name of the exception.
         count = len(problem.failures)
         first = problem.failures[0]
         raise StartError([first if count == 1 else f"1 of {count}: {first}"]) from problem
 
     def stopService(self) -> Deferred[Any]:
-        """Drain, then write the last access lines."""
+        """See `IService`. Drains, then writes the last lines of the access log."""
         if self.notifier is not None:
             self.notifier.stopping(
                 f"draining {counted(self._forwarder.session_count, 'session')}",
@@ -159,7 +159,7 @@ class Daemon(MultiService):
         self.session_log.close(LAST_LINES)
 
     def write_last(self) -> None:
-        """What is done before a process ends that cannot stop in order."""
+        """Remove pid files and write the last lines of logs, before the process is ended by force."""
         self._withdraw_pid_file()
         remove_own_pid_file(self._twistd_pid_file)
         self._close_logs()

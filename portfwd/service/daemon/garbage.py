@@ -1,19 +1,19 @@
 # -*- test-case-name: tests.service.daemon.test_garbage -*-
 """
-Python's garbage collector in the daemon: when it looks through all objects.
+Schedules full collections of Python's garbage collector in the daemon.
 
-A full round looks at every object while traffic waits: 37 ms with ten thousand plain sessions, 30 ms
-with a thousand sessions that have a filter. Sessions, associations and rules of ours end without cycles of
-references, so such a round finds nothing of theirs. Cycles that die young, as those of an exception, are
-found by the short rounds of generations 0 and 1, which stay as they are. What is left are cycles of
-filters, plug-ins and libraries that lived for a while. `FullRounds` turns Python's own full rounds off,
-looks once a second at how much memory is in use, and makes a round only if that is more than rules and
-sessions explain.
+A full collection scans all objects and blocks traffic: for 37 ms with 10 000 plain sessions, for 30 ms with
+1000 sessions that have a filter. Sessions, associations and rules of portfwd leave no reference cycles, so a
+full collection frees none of their objects. Short-lived cycles, such as those of an exception, are freed by
+the collections of generations 0 and 1, which are not changed. Only long-lived cycles of filters, plug-ins and
+libraries need a full collection. `FullRounds` turns Python's own full collections off, checks the memory in
+use once per second, and runs a full collection only if rules and sessions do not explain the memory in use.
 
-`kept` keeps the collector off while rules are made, and freezes all objects at the end: a round leaves
-them out. A round that does not free enough is followed by one over the frozen objects too.
+`collector_off` turns the collector off while rules are made, and freezes all objects at the end, which
+excludes them from collections. If a full collection does not free enough, another one includes the frozen
+objects.
 
-A forwarder inside another program leaves the collector alone.
+A forwarder inside another program does not change the collector.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from typing import Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: Is entered while rules are made: `kept` or `as_usual`.
+#: A context manager around the making of rules: `collector_off` or `collector_unchanged`.
 Making = Callable[[], AbstractContextManager[None]]
 
-#: Seconds between two looks at the memory in use. A look takes 0.1 ms with two million blocks.
-LOOK: Final = 1.0
-#: Rounds of generation 1 after which Python begins a full one. CPython 3.14.0 ignores it: its collector
-#: divides full rounds. Later ones have that of 3.13 again (python/cpython#148726).
+#: Seconds between two checks of the memory in use. A check takes 0.1 ms with two million blocks.
+CHECK_INTERVAL: Final = 1.0
+#: Collections of generation 1 after which Python runs a full one. CPython 3.14.0 ignores it, because its
+#: collector is incremental. Later versions have the collector of 3.13 again (python/cpython#148726).
 NEVER: Final = 2**31 - 1
-#: Blocks of memory (``sys.getallocatedblocks``) that a rule may have. A plain one has 195.
+#: Expected maximum of memory blocks (``sys.getallocatedblocks``) of a rule. A plain rule has 195.
 RULE_BLOCKS: Final = 400
-#: Blocks that a session may have. A plain one has 18, with two filters 140.
+#: Expected maximum of memory blocks of a session. A plain session has 18, one with two filters 140.
 SESSION_BLOCKS: Final = 200
-#: A round is due in any case if blocks have become so many times what the last one left, as Python's own.
+#: Minimum growth factor of the blocks since the last full collection before the next one, as in Python.
 GROWTH: Final = 1.25
-#: With so few sessions a full round takes less than 5 ms, and there is one in each `QUIET` seconds.
+#: Up to this number of sessions a full collection takes less than 5 ms, and runs every `QUIET` seconds.
 FEW_SESSIONS: Final = 100
-#: See `FEW_SESSIONS`.
+#: Seconds between full collections with few sessions.
 QUIET: Final = 60.0
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def collector_off() -> Iterator[None]:
     """
     Turn the collector off, and freeze all objects at the end.
 
-    A context manager and a decorator, for whoever makes rules. While they are made, the collector would look
-    through all of them again and again and find nothing: a third of a start with ten thousand rules.
+    It is a context manager and a decorator. While rules are made, collections would scan all their objects
+    repeatedly and free none, which takes a third of a start with 10 000 rules.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -65,19 +65,19 @@ def kept() -> Iterator[None]:
             gc.enable()
 
 
-def as_usual() -> AbstractContextManager[None]:
-    """Leave the collector alone: for a forwarder inside another program."""
+def collector_unchanged() -> AbstractContextManager[None]:
+    """Do not change the collector, for a forwarder inside another program."""
     return nullcontext()
 
 
 class FullRounds(Service):
     """
-    Makes the collector's full rounds while it runs; Python makes none.
+    Runs full collections instead of Python.
 
-    Cyclic garbage is bounded by `RULE_BLOCKS` for each rule and `SESSION_BLOCKS` for each session, or by a
-    quarter of what was in use after the last round, whichever is more.
+    Cyclic garbage is bounded by `RULE_BLOCKS` per rule plus `SESSION_BLOCKS` per session, or by a quarter of
+    the blocks after the last full collection, whichever is more.
 
-    :ivar rounds: how many there were.
+    :ivar rounds: number of full collections.
     """
 
     name = "portfwd garbage collector"
@@ -100,24 +100,24 @@ class FullRounds(Service):
         return f"<FullRounds {self.rounds} left={self._left}>"
 
     def startService(self) -> None:
-        """Replace Python's full rounds."""
+        """Turn Python's full collections off, and start the checks."""
         super().startService()
         self._before = gc.get_threshold()
         gc.set_threshold(*self._before[:2], NEVER)
         self._base = self._left = sys.getallocatedblocks()
         self._last = self._clock.seconds()
-        self._next = self._clock.callLater(LOOK, self._look)
+        self._next = self._clock.callLater(CHECK_INTERVAL, self._check)
 
     def stopService(self) -> None:
-        """Let Python make them again."""
+        """Restore the thresholds of Python."""
         super().stopService()
         gc.set_threshold(*self._before)
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
-    def _look(self) -> None:
-        self._next = self._clock.callLater(LOOK, self._look)
+    def _check(self) -> None:
+        self._next = self._clock.callLater(CHECK_INTERVAL, self._check)
         if not gc.isenabled():
             return  # rules are being made
         quiet = self._clock.seconds() - self._last >= QUIET and self._sessions() <= FEW_SESSIONS
@@ -134,9 +134,9 @@ class FullRounds(Service):
         self._last = self._clock.seconds()
 
     def _excessive(self) -> bool:
-        """Whether more blocks are in use than rules and sessions explain."""
+        """Whether more blocks are in use than expected for the rules and sessions."""
         blocks = sys.getallocatedblocks()
-        # What is freed with its last reference needs no round.
+        # Blocks that were freed without a collection lower the base of the growth.
         self._left = min(self._left, blocks)
         if blocks <= GROWTH * self._left:
             return False

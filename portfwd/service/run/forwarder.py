@@ -47,7 +47,7 @@ from portfwd.service.build.factories import Factories
 from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
 from portfwd.service.daemon.context import make_context
-from portfwd.service.daemon.garbage import Making, as_usual
+from portfwd.service.daemon.garbage import Making, collector_unchanged
 from portfwd.service.run.checking import Checks
 from portfwd.service.run.measuring import Watchers
 from portfwd.service.run.reload import ReloadResult, refusal
@@ -95,7 +95,7 @@ class Forwarder(SteeredService):
         *,
         drain: float = DRAIN,
         platform: Platform | None = None,
-        making: Making = as_usual,
+        making: Making = collector_unchanged,
         lost: Callable[[Failure], None] | None = None,
         factories: Factories | None = None,
     ) -> None:
@@ -107,8 +107,8 @@ class Forwarder(SteeredService):
         :param platform: the available facilities; None to detect them.
         :param lost: called if no event can be delivered any more; all sessions were cut then. None: the
             service stops, so clients are refused and do not wait for ever.
-        :param making: a context manager entered while a reload makes many objects: `garbage.kept` under
-            twistd.
+        :param making: a context manager entered while a reload makes many objects: `garbage.collector_off`
+            under twistd.
         :param factories: the factories of filters that were configured when the rules were checked.
         :raises StartError: a target cannot be prepared (a certificate, the description of an endpoint).
         """

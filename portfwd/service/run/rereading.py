@@ -29,7 +29,7 @@ from portfwd.rules.reading import Files
 from portfwd.rules.steps import Steps
 from portfwd.rules.support import everything_wrong_in_steps
 from portfwd.service.daemon.disk import DiskFiles
-from portfwd.service.daemon.garbage import Making, as_usual
+from portfwd.service.daemon.garbage import Making, collector_unchanged
 from portfwd.service.daemon.notify import Notifier, status_of
 from portfwd.service.daemon.reading import files_of, fill_page_cache, in_thread, read_in_thread
 from portfwd.service.daemon.slices import Slices
@@ -130,7 +130,7 @@ class Rereading(Service):
         *,
         notifier: Notifier | None = None,
         confinement: Confinement | None = None,
-        making: Making = as_usual,
+        making: Making = collector_unchanged,
         files: Files | None = None,
         allow_empty: bool = False,
     ) -> None:

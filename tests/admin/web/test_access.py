@@ -15,7 +15,7 @@ TOKEN = b"correct-horse-battery-staple"
 
 
 class HostTests(SynchronousTestCase):
-    """``Host``: a name that somebody else controls is none of ours."""
+    """``Host``: names that others may control are refused."""
 
     def setUp(self) -> None:
         self.access = Access(Level.READ, frozenset({"portfwd.example.com"}))
@@ -105,7 +105,7 @@ class TokenTests(SynchronousTestCase):
         return self.path
 
     def test_none(self) -> None:
-        """Where there is no token, nobody needs one."""
+        """Without a configured token, requests need none."""
         access = Access(Level.READ)
         self.assertFalse(access.wants_token)
         self.assertIsNone(access.check_token([]))

@@ -78,7 +78,7 @@ class EventLogTests(SynchronousTestCase):
         self.assertEqual(said, ["last", "short", "x" * 100])
 
     def test_moved_away(self) -> None:
-        """A file that somebody else has moved is not rotated at `reopen`, but made anew."""
+        """If another program has renamed the file, `reopen` creates it without a rotation."""
         self.log.begin()
         self.emit.info("old")
         self.log.flush()

@@ -9,15 +9,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.service.daemon.garbage import (
+    CHECK_INTERVAL,
     FEW_SESSIONS,
     GROWTH,
-    LOOK,
     QUIET,
     RULE_BLOCKS,
     SESSION_BLOCKS,
     FullRounds,
-    as_usual,
-    kept,
+    collector_off,
+    collector_unchanged,
 )
 
 MANY = FEW_SESSIONS + 1
@@ -53,7 +53,7 @@ class KeptTests(CollectorCase):
     def test_frozen(self) -> None:
         """The collector is off meanwhile; what was made is frozen, and no short round sees it."""
         before = gc.get_freeze_count()
-        with kept():
+        with collector_off():
             self.assertFalse(gc.isenabled())
             made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
         self.assertTrue(gc.isenabled())
@@ -61,21 +61,21 @@ class KeptTests(CollectorCase):
 
     def test_after_an_error(self) -> None:
         """An exception passes, and the collector is on again."""
-        with self.assertRaises(ZeroDivisionError), kept():
+        with self.assertRaises(ZeroDivisionError), collector_off():
             raise ZeroDivisionError
         self.assertTrue(gc.isenabled())
 
     def test_off_before(self) -> None:
         """A collector that somebody else turned off stays off."""
         gc.disable()
-        with kept():
+        with collector_off():
             """Nothing to keep."""
         self.assertFalse(gc.isenabled())
 
     def test_as_usual(self) -> None:
         """Inside another program nothing is turned off or frozen."""
         before = gc.get_freeze_count()
-        with as_usual():
+        with collector_unchanged():
             self.assertTrue(gc.isenabled())
         self.assertEqual(gc.get_freeze_count(), before)
 
@@ -124,11 +124,11 @@ class FullRoundsTests(CollectorCase):
         """Nor do rules and sessions, for as long as they have what they may."""
         self.sessions = 2000
         stay = [[] for _ in range(int(0.9 * SESSION_BLOCKS * self.sessions))]  # type: ignore[var-annotated]
-        self.clock.pump([LOOK] * 100)
+        self.clock.pump([CHECK_INTERVAL] * 100)
         self.assertEqual(self.rounds, 0)
         self.rules = 1000
         stay += [[] for _ in range(int(0.9 * RULE_BLOCKS * self.rules))]
-        self.clock.pump([LOOK] * 100)
+        self.clock.pump([CHECK_INTERVAL] * 100)
         self.assertEqual(self.rounds, 0)
 
     def test_bounded(self) -> None:
@@ -137,15 +137,15 @@ class FullRoundsTests(CollectorCase):
         bound = self.base * GROWTH + SESSION_BLOCKS * self.sessions + RULE_BLOCKS
         for _ in range(50):
             self.garbage_of(self.base * 0.05)
-            self.clock.advance(LOOK)
+            self.clock.advance(CHECK_INTERVAL)
             self.assertLess(sys.getallocatedblocks(), bound)
         self.assertGreater(self.rounds, 2)
 
     def test_frozen_garbage(self) -> None:
         """Cycles that were alive when a reload froze them are found when they are too many."""
-        with kept():
+        with collector_off():
             self.garbage_of(self.base * (GROWTH - 1) + (SESSION_BLOCKS + RULE_BLOCKS) * MANY)
-        self.clock.advance(LOOK)
+        self.clock.advance(CHECK_INTERVAL)
         self.assertLess(sys.getallocatedblocks(), self.base * 1.1)
         self.assertGreater(gc.get_freeze_count(), 0)
 
@@ -153,7 +153,7 @@ class FullRoundsTests(CollectorCase):
         """What grows and is in use costs a round for each quarter, not one for each look."""
         self.sessions = 0
         stay = [[] for _ in range(int(self.base * (GROWTH - 0.9)) + RULE_BLOCKS)]  # type: ignore[var-annotated]
-        self.clock.pump([LOOK] * 10)
+        self.clock.pump([CHECK_INTERVAL] * 10)
         self.assertEqual(self.service.rounds, 1)
         self.assertTrue(stay)
 
@@ -161,9 +161,9 @@ class FullRoundsTests(CollectorCase):
         """With few sessions there is a round a minute, so that no cycle holds a descriptor for long."""
         self.sessions = FEW_SESSIONS
         self.garbage_of(1)
-        self.clock.pump([LOOK] * int(QUIET / LOOK - 1))
+        self.clock.pump([CHECK_INTERVAL] * int(QUIET / CHECK_INTERVAL - 1))
         self.assertEqual(self.rounds, 0)
-        self.clock.advance(LOOK)
+        self.clock.advance(CHECK_INTERVAL)
         self.assertEqual(self.rounds, 1)
 
     def test_while_rules_are_made(self) -> None:
@@ -174,7 +174,7 @@ class FullRoundsTests(CollectorCase):
         self.clock.advance(QUIET)
         self.assertEqual(self.rounds, 0)
         gc.enable()
-        self.clock.advance(LOOK)
+        self.clock.advance(CHECK_INTERVAL)
         self.assertGreater(self.rounds, 0)
 
     def test_stop(self) -> None:

@@ -23,7 +23,7 @@ from tests.places import short_directory
 
 
 class SystemdCase(SynchronousTestCase):
-    """Somebody who listens as systemd does."""
+    """A socket that receives messages like systemd."""
 
     def setUp(self) -> None:
         """A socket with a short name: those of unix sockets have 107 bytes."""
@@ -124,7 +124,7 @@ class WatchdogTests(SynchronousTestCase):
     """How often systemd wants to hear from us."""
 
     def test_time(self) -> None:
-        """Microseconds, for this process or for whoever is not named."""
+        """The timeout is in microseconds, for this process or without a process number."""
         self.assertEqual(watchdog_seconds({"WATCHDOG_USEC": "3000000"}, 7), 3.0)
         self.assertEqual(watchdog_seconds({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "7"}, 7), 1.5)
 
@@ -179,7 +179,7 @@ class HeartbeatTests(SystemdCase):
         heart.end()
 
     def test_unheard(self) -> None:
-        """Where nobody listens there is no timer."""
+        """Without a socket there is no timer."""
         clock = Clock()
         heart = Heartbeat(clock, Notifier({}), cast(Any, mock.Mock()))
         heart.startService()

@@ -1,4 +1,4 @@
-"""Signals become calls; each is really sent, to this process, which puts its handlers back afterwards."""
+"""Signals become calls. Each signal is sent to this process, which restores its handlers afterwards."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class ControlTests(OperatedTestCase):
         self.assertEqual(self.ask("read.sock", "status")[1]["result"]["rules"], 2)
 
     def test_renew(self) -> None:
-        """A socket whose file somebody removed is there again after a reload, or it is told why not."""
+        """A socket whose file was removed is bound again by a reload, or the reason is reported."""
         self.start()
         self.assertEqual(list(self.sockets.renew()), [])
         for name in ("op.sock", "op.sock.lock"):
@@ -106,7 +106,7 @@ class ControlTests(OperatedTestCase):
         self.assertFalse((self.directory / "op.sock").exists())
 
     def test_stuck_client(self) -> None:
-        """Whoever asks for everything and reads nothing slows no session, and no other operator."""
+        """A client that sends requests and does not read delays no session and no other client."""
         self.start()
         stuck = self.connect(self.directory / "op.sock")
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -124,7 +124,7 @@ class LookTests(OperatedTestCase):
         self.turn()
 
     def test_explain(self) -> None:
-        """As the command, by the rules at work."""
+        """It uses the active rules, like the command."""
         port = self.forwarder.rules[0].rule.listen.ports
         assert port is not None
         found = self.operating.explain("192.0.2.1", f":{port.first}")
@@ -195,7 +195,7 @@ class SteerTests(OperatedTestCase):
         self.assertRaises(OperatorError, operating.log_level, "loud")
 
     def test_stop(self) -> None:
-        """Whoever runs the program stops it; who embeds it has its own way."""
+        """`stop` calls the given function; without one it is refused."""
         stopped: list[bool] = []
         ForwarderOperator(self.forwarder, self.reactor, stop=lambda: stopped.append(True)).stop()
         self.assertEqual(stopped, [True])
@@ -215,7 +215,7 @@ class SteerTests(OperatedTestCase):
 
 
 class ReloadTests(SynchronousTestCase):
-    """Reloads, which somebody else does."""
+    """Reloads by the given function."""
 
     def setUp(self) -> None:
         self.waiting: Deferred[Came] = Deferred()

@@ -97,7 +97,7 @@ class WebTests(OperatedTestCase):
         self.assertEqual(self.ask("GET /readyz", name="").status, 200)
 
     def test_new_token(self) -> None:
-        """A token is read again with the rules; one that is not good leaves the old one in use."""
+        """A reload reads the token again; an invalid one leaves the old one in use."""
         self.start()
         self.write_token(b"another-token-of-some-length")
         self.assertEqual(list(self.web.renew()), [])
@@ -115,7 +115,7 @@ class WebTests(OperatedTestCase):
         self.assertEqual(self.ask("GET /api/v1/", BEARER).status, 200)
 
     def test_renew(self) -> None:
-        """A socket whose file somebody removed is there again after a reload."""
+        """A socket whose file was removed is bound again by a reload."""
         self.start()
         for name in ("web.sock", "web.sock.lock"):
             os.unlink(self.directory / name)
@@ -164,7 +164,7 @@ class WebTests(OperatedTestCase):
         self.assertEqual(self.web.addresses, [])
 
     def test_stuck_client(self) -> None:
-        """Whoever watches and reads nothing slows no session, and is dropped."""
+        """A client that requests events and does not read delays no session, and is disconnected."""
         self.start()
         stuck = self.connect(self.directory / "web.sock")
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -78,7 +78,7 @@ class PairTests(SynchronousTestCase):
         self.assertIn("holds no PEM certificate", self.refused(self.file(b"hello"), self.key))
 
     def test_passphrase(self) -> None:
-        """A key with a passphrase is refused: there is nobody to ask."""
+        """An encrypted key without a password file is refused."""
         private = load_pem_private_key(Path(self.key).read_bytes(), None)
         key = self.file(
             private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))

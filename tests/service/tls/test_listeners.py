@@ -195,7 +195,7 @@ class CertificateTests(ListeningCase):
             self.assertIn(wanted, self.connect(self.side(ciphers=ours), context=context).tls.cipher)
 
     def test_name_is_acknowledged(self) -> None:
-        """A client that asks for a name hears that it was looked at (RFC 6066 section 3)."""
+        """The server acknowledges the server name of a client (RFC 6066 section 3)."""
         context = client_context(trusts=CA)
         context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 this answer is encrypted
         for name, wanted in (("a.example", True), (None, False)):
@@ -241,7 +241,7 @@ class CertificateTests(ListeningCase):
             self.assertIn(kind, type(x509.load_der_x509_certificate(der).public_key()).__name__)
 
     def test_one_bad_file(self) -> None:
-        """A file of a directory that is not good stops no other; what it held stays in use."""
+        """If a file of a directory cannot be used, the others and its previous certificate are used."""
         directory = directory_of(self)
         write_pair(directory, "a", CA.issue_cert("a.example"))
         write_pair(directory, "b", CA.issue_cert("b.example"))
@@ -353,7 +353,7 @@ class CertificateTests(ListeningCase):
         self.assertIn("keylog=keys: this file belongs to another user", str(problem))
 
     def test_keylog_that_is_no_file(self) -> None:
-        """A FIFO is refused, whether somebody reads it or not, and nobody waits for it."""
+        """A FIFO is refused with or without a reader, without blocking."""
         path = str(self.directory / "fifo")
         os.mkfifo(path, 0o600)
         self.assertIn("it is not a regular file", self.refused(keylog=path))
@@ -421,7 +421,7 @@ class ClientCertificateTests(ListeningCase):
         return context
 
     def come(self, leaf: trustme.LeafCert | None, **options: Any) -> Heard:
-        """A client with this certificate comes."""
+        """Connect a client with this certificate."""
         side = self.side(client_ca=self.client_ca, **options)
         return self.connect(side, context=self.client(leaf))
 
@@ -470,7 +470,7 @@ class ClientCertificateTests(ListeningCase):
         self.assertIn("'alice'", self.reason(named))
 
     def test_other_kinds_of_names(self) -> None:
-        """Names in a directory, and kinds that only their users know, admit nobody, and do no harm."""
+        """Directory names and unsupported kinds of names admit no client and raise no error."""
         shown = {
             "subject": ((("commonName", "alice"),),),
             "subjectAltName": (
@@ -539,7 +539,7 @@ class RenewalTests(ListeningCase):
         self.assertIn("rule: 1 certificate read again", self.said)
 
     def test_in_the_middle(self) -> None:
-        """Handshakes under way, and connections, keep what they began with; nobody's handshake fails."""
+        """Open handshakes and connections keep their certificates; no handshake fails."""
         open_, under_way = self.connect(self.side_), Wire()
         heard, transport = Heard(), cast(Any, under_way)
         layer = TLSLayer(self.side_, cast(Any, heard))
@@ -669,7 +669,7 @@ class TicketTests(ListeningCase):
         )
 
     def test_off(self) -> None:
-        """With resume=off nobody resumes, in either version; also while the first connection is open."""
+        """With resume=off no session is resumed, in either version, also while the first one is open."""
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             side = self.side(resume=False)
             context = client_context(trusts=CA)

@@ -60,7 +60,7 @@ class RenewalTests(SynchronousTestCase):
         self.assertEqual(self.told[1], Renewed(False))
 
     def test_one_at_a_time(self) -> None:
-        """While one thread works no other one is begun, even if nobody waits for it any more."""
+        """While one thread runs no other one is started, even after its time limit."""
         renewal = self.renewal()
         renewal.look(self.file.read_text, self.told.append)
         renewal.look(self.file.read_text, self.told.append)

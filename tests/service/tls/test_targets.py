@@ -105,12 +105,12 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.asked, ["h.example"])
 
     def test_wrong_authority(self) -> None:
-        """A certificate by somebody else."""
+        """A certificate of another authority."""
         server = self.server(leaf=OTHER_CA.issue_cert("h.example"))
         self.bad(self.side("h.example"), server, "not signed by an authority that is trusted")
 
     def test_the_systems_authorities(self) -> None:
-        """Without ca= the system's authorities judge, and do not know this one."""
+        """Without ca= the authorities of the system are used, which do not include this one."""
         self.bad(self.side("h.example", ca=None), self.server("h.example"), "the certificate ")
 
     def test_bundles(self) -> None:
