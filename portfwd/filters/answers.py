@@ -309,8 +309,8 @@ class Close:
     abort: bool = False
 
 
-#: What a filter's methods return: one of the verdicts on this page, None, bytes, or a sequence of these.
-Verdict = (
+#: One verdict in a list.
+Item = (
     None
     | bytes
     | NeedMore
@@ -329,5 +329,6 @@ Verdict = (
     | Wake
     | Await
     | Close
-    | Sequence["Verdict"]
 )
+#: What a filter's methods return: one of the verdicts on this page, None, bytes, or a sequence of these.
+Verdict = Item | Sequence["Verdict"]

@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import frozen
 
+from portfwd.filters.answers import Item
 from portfwd.filters.api import (
     DONE,
     DROP,
@@ -37,28 +38,6 @@ from portfwd.filters.api import (
     Wake,
 )
 from portfwd.values import Direction, InetAddress, Side, UnixAddress, counted
-
-#: One verdict in a list.
-Item = (
-    None
-    | bytes
-    | NeedMore
-    | Again
-    | Sign
-    | Bypass
-    | Forward
-    | Reply
-    | Delay
-    | Release
-    | End
-    | StartTLS
-    | Copy
-    | Route
-    | Announce
-    | Wake
-    | Await
-    | Close
-)
 
 
 @frozen

@@ -213,9 +213,6 @@ class DatagramClients:
     def resize(self, backlog: int | None) -> None:
         """There is no backlog. Resize the other buffers to the current options of the rule."""
 
-    def change_mode(self, mode: int | None) -> None:
-        """Do nothing: there is no file with permission bits."""
-
     def take_waiting(self) -> None:
         """
         Read the waiting datagrams before the listener is stopped.

@@ -40,7 +40,7 @@ from portfwd.listen.datagram_binding import WILDCARDS
 from portfwd.listen.datagram_client import DatagramClient, SocketAddress
 from portfwd.listen.datagram_clients import LOG_INTERVAL, DatagramClients
 from portfwd.listen.held_datagrams import HeldDatagram
-from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
+from portfwd.listen.unix_files import SocketFile, socket_file
 from portfwd.relay.live import LiveRule
 from portfwd.rules.steps import Steps
 from portfwd.values import Address, InetAddress, counted
@@ -94,15 +94,6 @@ class DatagramListener(DatagramClients):
         address = self.address
         self._fixed = None if isinstance(address, InetAddress) and address.host in WILDCARDS else address
         self._port = address.port if isinstance(address, InetAddress) else 0
-
-    def change_mode(self, mode: int | None) -> None:
-        """
-        Change the permission bits of the socket's file, if it has one; None for the default.
-
-        :raises OSError: the file was replaced, or cannot be changed.
-        """
-        if self._file is not None:
-            self._file.change_mode(DEFAULT_MODE if mode is None else mode)
 
     @property
     def file(self) -> SocketFile | None:

@@ -31,7 +31,7 @@ from portfwd.kernel.sockets import EXHAUSTED, accept, close_by_reset
 from portfwd.limits.descriptors import PER_SESSION, Descriptors
 from portfwd.listen.accept_limit import Accept, AcceptLimit, MakeRoom
 from portfwd.listen.late_clients import BATCH, LateClients
-from portfwd.listen.unix_files import DEFAULT_MODE, SocketFile, socket_file
+from portfwd.listen.unix_files import SocketFile, socket_file
 from portfwd.values import Address
 
 # EPOLLIN, and EPOLLERR | EPOLLHUP.
@@ -283,15 +283,6 @@ class Listener:
         self._state = "stopped"
         if self._accept_limit is not None:
             self._accept_limit.pass_on()  # it may have been woken, and will not look
-
-    def change_mode(self, mode: int | None) -> None:
-        """
-        Change the permission bits of the socket's file, if it has one; None for the default.
-
-        :raises OSError: the file was replaced, or cannot be changed.
-        """
-        if self._file is not None:
-            self._file.change_mode(DEFAULT_MODE if mode is None else mode)
 
     @property
     def file(self) -> SocketFile | None:

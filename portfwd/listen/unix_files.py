@@ -220,12 +220,13 @@ class SocketFile:
         except OSError:
             return
 
-    def change_mode(self, mode: int) -> None:
+    def change_mode(self, mode: int | None) -> None:
         """
-        Change the permission bits.
+        Change the permission bits; None for `DEFAULT_MODE`.
 
         :raises OSError: the name does not refer to this file any more. Another file or link is left alone.
         """
+        mode = DEFAULT_MODE if mode is None else mode
         path_only = getattr(os, "O_PATH", None)
         if path_only is None:  # pragma: no cover - not Linux; there links need not be followed
             self._check(os.lstat(self.path))

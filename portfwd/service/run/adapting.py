@@ -30,8 +30,8 @@ def adapt(listeners: Sequence[Listener | DatagramClients], old: LiveRule, planne
                 yield f"{label}: a buffer size that was set stays with its listener until the next start"
         except OSError as problem:
             yield f"{label}: an option of the listener stays as it was: {problem.strerror}"
-        if before.mode != after.mode:
+        if before.mode != after.mode and listener.file is not None:
             try:
-                listener.change_mode(after.mode)
+                listener.file.change_mode(after.mode)
             except OSError as problem:
                 yield f"{label}: its permission bits stay as they were: {problem.strerror}"
