@@ -127,6 +127,6 @@ def fault_row(fault: FaultView) -> dict[str, Any]:
         "kind": fault.kind,
         "active": fault.active,
         "options": dict(fault.options),
-        "asked": fault.asked,
-        "struck": fault.struck,
+        "connections": fault.connections,
+        "affected": fault.affected,
     }

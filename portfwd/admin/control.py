@@ -147,7 +147,8 @@ class ControlProtocol(Protocol):
         return not self._paused and not self._gone
 
     def _steered(self) -> None:
-        self._log.info("control: {who}: {line}", who=self.who, line=printable(self._asked.decode("utf-8")))
+        line = printable(self._asked.decode("utf-8"))
+        self._log.info("operator {who} (control): {line}", who=self.who, line=line)
 
     def _wait(self, seconds: float | None) -> None:
         """Set the time limit of the client to `seconds` from now; None for no limit."""
@@ -157,7 +158,7 @@ class ControlProtocol(Protocol):
 
     def _timed_out(self) -> None:
         if self._paused:
-            self._log.warn("control: {who} does not read its answers and is disconnected", who=self.who)
+            self._log.warn("operator {who} (control): answers are not read, disconnected", who=self.who)
         self._drop()
 
     def _drop(self) -> None:
@@ -217,12 +218,12 @@ class ControlProtocol(Protocol):
         except CancelledError:
             return
         except Exception:
-            self._log.failure("control: {who}: a command failed", who=self.who)
+            self._log.failure("operator {who} (control): a command failed", who=self.who)
             said = refusal("internal", "an error in portfwd itself; its log has the traceback")
         self._write(said)
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure("control: {who}: an answer could not be sent", failure, who=self.who)
+        self._log.failure("operator {who} (control): an answer could not be sent", failure, who=self.who)
         self._drop()
 
     def _served(self, result: object) -> None:

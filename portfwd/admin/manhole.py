@@ -233,7 +233,7 @@ class _Checker(SSHPublicKeyChecker):
 
         def logged_in(name: bytes) -> bytes:
             self._log.info(
-                "shell: {name} logged in with key {key}",
+                "operator {name} (shell): logged in with key {key}",
                 name=printable(name.decode("utf-8", "replace")),
                 key=Key.fromString(credentials.blob).fingerprint(),
             )

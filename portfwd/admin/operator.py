@@ -92,8 +92,8 @@ class FaultView:
 
     :ivar number: its number in the rule, from 1.
     :ivar options: its options in the form of a rules file.
-    :ivar asked: number of connections to which it could apply.
-    :ivar struck: number of connections to which it applied by its probability.
+    :ivar connections: number of connections that it could affect since it was first on.
+    :ivar affected: number of those that it affects by its probability.
     """
 
     rule: str
@@ -101,8 +101,8 @@ class FaultView:
     kind: str
     active: bool
     options: tuple[tuple[str, str], ...]
-    asked: int
-    struck: int
+    connections: int
+    affected: int
 
 
 @frozen

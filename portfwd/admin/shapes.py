@@ -125,7 +125,8 @@ TARGETS: Final = record(
 FAULTS: Final = record(
     faults=many(
         record(
-            rule=TEXT, number=WHOLE, kind=TEXT, active=TRUTH, options=ANYTHING, asked=WHOLE, struck=WHOLE
+            rule=TEXT, number=WHOLE, kind=TEXT, active=TRUTH, options=ANYTHING, connections=WHOLE,
+            affected=WHOLE,
         )
     )
 )  # fmt: skip

@@ -38,6 +38,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from portfwd.admin.web.connection import QuietSite
+from portfwd.values import printable
 from portfwd.version import __version__
 
 #: The version of toxiproxy's API; clients compare it.
@@ -278,6 +279,14 @@ class _Page(Resource):
         ]
         body = request.content.read() if request.content is not None else b""
         method = request.method.decode("ascii", "replace")
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            peer = request.getClientAddress()
+            self._log.info(
+                "operator {who} (toxiproxy): {method} {path}",
+                who=f"{getattr(peer, 'host', '-')}:{getattr(peer, 'port', '-')}",
+                method=printable(method),
+                path=printable("/" + "/".join(path)),
+            )
         work = Deferred.fromCoroutine(self._api.answer(method, path, body))
         work.addErrback(self._failed)
 

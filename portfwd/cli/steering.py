@@ -141,19 +141,19 @@ def run_faults(arguments: argparse.Namespace) -> int:
 
 def _faults_text(result: dict[str, Any]) -> str:
     return table(
-        ("RULE", "NUMBER", "FAULT", "STATE", "APPLIED", "OPTIONS"),
+        ("RULE", "NUMBER", "FAULT", "STATE", "AFFECTED", "OPTIONS"),
         [
             (
                 row["rule"],
                 str(row["number"]),
                 row["kind"],
                 "on" if row["active"] else "off",
-                f"{row['struck']} of {row['asked']}",
+                f"{row['affected']} of {row['connections']}",
                 " ".join(f"{key}={value}" for key, value in row["options"].items()),
             )
             for row in result["faults"]
         ],
-        ("NUMBER", "APPLIED"),
+        ("NUMBER", "AFFECTED"),
     )
 
 

@@ -50,6 +50,6 @@ class RowTests(SynchronousTestCase):
         self.assertEqual((row["filters"], row["where"]), (["sniff"], "rules.conf:3"))
 
     def test_fault(self) -> None:
-        """A fault says how it is set and whom it struck."""
+        """A fault says how it is set and how many connections it affects."""
         row = answers.fault_row(FAULT)
-        self.assertEqual((row["kind"], row["options"], row["struck"]), ("latency", {"delay": "10ms"}, 2))
+        self.assertEqual((row["kind"], row["options"], row["affected"]), ("latency", {"delay": "10ms"}, 2))

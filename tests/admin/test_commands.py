@@ -284,7 +284,8 @@ class TargetTests(CommandTestCase):
         (row,) = answer["targets"]
         self.assertEqual((row["state"], row["since"], row["failures"]), ("down", 75.0, 4))
         self.assertEqual(
-            row["checks"], [{"name": "tcp", "passing": False, "cause": "refused", "seconds": 0.0012}]
+            row["checks"],
+            [{"name": "tcp", "passing": False, "cause": "refused", "seconds": 0.0012, "problem": ""}],
         )
         self.assertFalse(self.ask("targets start=1")["more"])
         self.assertEqual(self.operator.asked, [("targets", "web", 0), ("targets", None, 1)])

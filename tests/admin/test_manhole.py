@@ -85,7 +85,7 @@ class LoginTests(ManholeTestCase):
         self.assertIsNotNone(client.connection)
         self.assertEqual(client.host_key, HOST.public())
         texts = [event["log_format"].format(**event) for event in events if "key" in event]
-        self.assertEqual(texts, [f"shell: me logged in with key {KEY.public().fingerprint()}"])
+        self.assertEqual(texts, [f"operator me (shell): logged in with key {KEY.public().fingerprint()}"])
 
     def test_rsa(self) -> None:
         """A host key may be of another kind."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.toxiproxy_api import API_VERSION, MOST_BODY, ToxiproxyError, read_json, toxiproxy_site
@@ -137,6 +138,17 @@ class RouteTests(APICase):
             else:
                 self.assertEqual(answer, {"did": asked[-1][0]})
                 self.assertIn("content-type: application/json", self.head)
+
+    def test_log(self) -> None:
+        """Requests that change something are logged with the client; others are not."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.ask("GET", "/proxies")
+        self.ask("POST", "/reset")
+        lines = [formatEvent(one) for one in events if "who" in one]
+        self.assertEqual(len(lines), 1)
+        self.assertRegex(lines[0], r"\Aoperator \S+:\S+ \(toxiproxy\): POST /reset\Z")
 
     def test_version(self) -> None:
         """It says which toxiproxy it is like."""

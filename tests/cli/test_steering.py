@@ -36,8 +36,8 @@ class SteeringTests(ControlTestCase):
             self.run_there("faults"),
             (
                 0,
-                "RULE  NUMBER  FAULT    STATE  APPLIED  OPTIONS\n"
-                "lab        1  latency  on      2 of 4  delay=10ms\n",
+                "RULE  NUMBER  FAULT    STATE  AFFECTED  OPTIONS\n"
+                "lab        1  latency  on       2 of 4  delay=10ms\n",
                 "",
             ),
         )

@@ -192,12 +192,12 @@ class _Serving:
         except CancelledError:
             return 0, b""
         except Exception:
-            self._log.failure("web: {who}: a command failed", who=self._request.connection.who)
+            self._log.failure("operator {who} (web): a command failed", who=self._request.connection.who)
             return 500, refusal("internal", "an error in portfwd itself; its log has the traceback")
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure(
-            "web: {who}: an answer could not be sent", failure, who=self._request.connection.who
+            "operator {who} (web): an answer could not be sent", failure, who=self._request.connection.who
         )
         self._request.connection.finish()
 
@@ -247,7 +247,7 @@ class _Serving:
     def _steered(self) -> None:
         asked = self._asked
         self._log.info(
-            "web: {who}: {line}",
+            "operator {who} (web): {line}",
             who=self._request.connection.who,
             line=printable(write_request(asked.command, asked.words, asked.options).decode().rstrip("\n")),
         )

@@ -64,7 +64,7 @@ class FaultsOptions:
     )
     direction: str | None = option(direction(), default=None, help=f"{HELP[:-1]}; both unless said.")
     abort: bool = option(kinds.switch, default=False, help="Where a fault closes in order: reset instead.")
-    probability: float = option(kinds.fraction, default=1.0, help="How many of the connections are struck.")
+    probability: float = option(kinds.fraction, default=1.0, help="How many of the connections are affected.")
     seed: int = option(kinds.integer, default=0, help="Another number is another row of chances.")
     active: bool = option(kinds.switch, default=True, help="Whether it is on from the beginning.")
 
@@ -107,15 +107,18 @@ class Fault:
     """
     A fault that can be switched and changed during connections.
 
-    :ivar asked: number of connections for which chance has decided.
-    :ivar struck: number of affected connections.
+    The counts are of connections that began while the fault was on, and of those that were open and chosen
+    when it was switched on.
+
+    :ivar connections: number of connections for which chance has decided.
+    :ivar affected: number of connections that were chosen.
     """
 
     _options: FaultsOptions
     _active: bool = field(init=False)
-    asked: int = field(default=0, init=False)
-    struck: int = field(default=0, init=False)
-    _filters: dict[SwitchedFilter, None] = field(factory=dict, init=False, repr=False)
+    connections: int = field(default=0, init=False)
+    affected: int = field(default=0, init=False)
+    _filters: dict[SwitchedFilter, bool] = field(factory=dict, init=False, repr=False)
 
     @_active.default
     def _as_written(self) -> bool:
@@ -133,10 +136,15 @@ class Fault:
         if before and not active:
             for one in tuple(self._filters):
                 one.switched_off()
+        elif active and not before:
+            new = [one for one, is_counted in self._filters.items() if not is_counted]
+            self.connections += len(new)
+            self.affected += len(new)
+            self._filters.update(dict.fromkeys(new, True))
 
     def join(self, one: SwitchedFilter) -> None:
-        """Call `one` when this is switched off."""
-        self._filters[one] = None
+        """Call `one`, of a connection that was chosen just now, when this is switched off."""
+        self._filters[one] = self.active
 
     def leave(self, one: SwitchedFilter) -> None:
         """The connection of `one` has ended."""
@@ -175,14 +183,14 @@ class Fault:
         return directions_of(self._options.direction or "both")
 
     def __repr__(self) -> str:
-        return (
-            f"<Fault {self.kind} {'on' if self.active else 'off'}, {self.struck} of {self.asked} connections>"
-        )
+        state = "on" if self.active else "off"
+        return f"<Fault {self.kind} {state}, {self.affected} of {self.connections} connections>"
 
     def strikes(self, connection: Connection) -> bool:
         """Let chance decide whether `connection` is affected."""
-        self.asked += 1
         chance = Chance(make_seed(self._options.seed, self.kind, connection.id))
         chosen = chance.happens(self._options.probability)
-        self.struck += chosen
+        if self.active:
+            self.connections += 1
+            self.affected += chosen
         return chosen

@@ -95,4 +95,4 @@ def _view(rule: str, number: int, fault: Fault) -> FaultView:
         value = getattr(fault.options, one.attribute)
         if one.key not in ("kind", "active") and value not in (None, one.default):
             texts.append((one.key, one.kind.write(value)))  # type: ignore[union-attr]
-    return FaultView(rule, number, fault.kind, fault.active, tuple(texts), fault.asked, fault.struck)
+    return FaultView(rule, number, fault.kind, fault.active, tuple(texts), fault.connections, fault.affected)

@@ -118,12 +118,27 @@ class SwitchTests(SynchronousTestCase):
     """What can be changed while connections last."""
 
     def test_repr(self) -> None:
-        """The fault says what it is, whether it is on and whom it struck."""
+        """The fault says what it is, whether it is on and how many connections it affects."""
         factory = a_factory("reset after=0 probability=0 active=off")
         factory.build(a_connection())
-        self.assertEqual(repr(factory.fault), "<Fault reset off, 0 of 1 connections>")
+        self.assertEqual(repr(factory.fault), "<Fault reset off, 0 of 0 connections>")
         factory.fault.active = True
+        factory.build(a_connection())
         self.assertEqual(repr(factory.fault), "<Fault reset on, 0 of 1 connections>")
+
+    def test_counts(self) -> None:
+        """Connections count while the fault is on; open ones when it is switched on, and once."""
+        factory = a_factory("latency delay=1s active=off")
+        fault = factory.fault
+        first = [factory.build(a_connection(number)) for number in range(3)]
+        self.assertEqual((fault.affected, fault.connections), (0, 0))
+        assert first[0] is not None
+        first[0].leave()
+        for active in (True, False, True):
+            fault.active = active
+            self.assertEqual((fault.affected, fault.connections), (2, 2))
+        factory.build(a_connection(4))
+        self.assertEqual((fault.affected, fault.connections), (3, 3))
 
     def test_options(self) -> None:
         """It can become stronger, but not another fault, nor what the clause could not be."""

@@ -229,7 +229,7 @@ const faultsTable = new Table("faults-table", [
   { title: "No.", class: "num dim", value: (row) => String(row.number) },
   { title: "Kind", value: (row) => row.kind },
   { title: "Options", class: "wide", value: (row) => make("span", { class: "chips" }, ...Object.entries(row.options).map(([key, value]) => make("span", { class: "chip", text: `${key}=${value}` }))), key: (row) => JSON.stringify(row.options) },
-  { title: "Struck", class: "num", value: (row) => `${grouped(row.struck)} of ${grouped(row.asked)}` },
+  { title: "Affected", hint: "Connections that the fault affects, of those that it could affect while it was on", class: "num", value: (row) => `${grouped(row.affected)} of ${grouped(row.connections)}` },
   { title: "State", value: (row) => pill(row.active ? "on" : "off", row.active ? "warn" : ""), key: (row) => String(row.active) },
   { title: "", class: "num", value: faultActions, key: (row) => `${row.rule} ${row.number} ${row.active} ${state.operator}` },
 ], { empty: "There are no faults." });
@@ -237,7 +237,7 @@ const faultsTable = new Table("faults-table", [
 function faultActions(row) {
   if (!state.operator) return make("span");
   const word = row.active ? "off" : "on";
-  return button(`Switch ${word}`, () => ask(`Switch ${row.kind} of ${row.rule} ${word}?`, row.active ? "Connections are not struck any more." : "New connections are struck by it.", `Switch ${word}`, () => post("faults", { rule: row.rule, what: word, which: String(row.number) }, `${row.rule}: ${row.kind} ${word}`)));
+  return button(`Switch ${word}`, () => ask(`Switch ${row.kind} of ${row.rule} ${word}?`, row.active ? "It affects no connection any more. Bytes that it holds are sent." : "It affects new connections, and open ones from their next bytes on.", `Switch ${word}`, () => post("faults", { rule: row.rule, what: word, which: String(row.number) }, `${row.rule}: ${row.kind} ${word}`)));
 }
 
 // The API
