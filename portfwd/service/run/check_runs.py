@@ -33,7 +33,8 @@ from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.upstreams.checks.api import MAX_SAID, CheckCarrier, CheckConversation, CheckReply, Subject
+from portfwd.upstreams.checks.api import MAX_SAID, CheckCarrier, CheckReply, Subject
+from portfwd.upstreams.checks.bounded import BoundedConversation
 from portfwd.upstreams.connect import dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
 from portfwd.upstreams.health import Verdict
@@ -43,6 +44,8 @@ from portfwd.values import Address, InetAddress, Side, is_literal
 LAST_WORD: Final = 1.0
 #: Bytes of a program's output that are kept.
 MAX_OUTPUT: Final = 4096
+#: Datagrams that are read in one turn of the reactor.
+DATAGRAMS_IN_A_TURN: Final = 16
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
 
@@ -137,7 +140,7 @@ def make_run(ready: ReadyCheck, destination: Destination, context: RelayContext,
     if check.carrier is CheckCarrier.COMMAND:
         return CommandRun(ready, subject, context, done)
     try:
-        conversation = check.begin(subject)
+        conversation = BoundedConversation(check, check.begin(subject))
     except Exception:
         return FailedRun(RaisedVerdict.of(Failure()), done)
     if check.carrier is CheckCarrier.DATAGRAM:
@@ -183,7 +186,7 @@ class StreamRun:
     """A conversation over a stream, dialled as sessions dial."""
 
     def __init__(
-        self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
+        self, conversation: BoundedConversation, destination: Destination, context: RelayContext, done: Done
     ) -> None:
         self._conversation = conversation
         self._context = context
@@ -262,8 +265,12 @@ class StreamRun:
             stream.close()
 
     def shown(self, stream: Stream, data: bytes) -> None:
-        """Handle bytes of the target."""
+        """Handle bytes of the target. Reset it if they exceed the limit, after the verdict too."""
+        if self._is_done:
+            self._conversation.count(data)
         self._obey(partial(self._conversation.received, data))
+        if self._conversation.is_exceeded:
+            stream.abort()
 
     def passed(self, stream: Stream, count: int) -> None:
         """Do nothing: no bytes pass without this object."""
@@ -306,7 +313,7 @@ class DatagramRun:
     """A conversation over UDP."""
 
     def __init__(
-        self, conversation: CheckConversation, destination: Destination, context: RelayContext, done: Done
+        self, conversation: BoundedConversation, destination: Destination, context: RelayContext, done: Done
     ) -> None:
         self._conversation = conversation
         self._destination = destination
@@ -360,8 +367,10 @@ class DatagramRun:
             self._finish(_result(reply))
 
     def doRead(self) -> None:
-        """Handle a datagram or an error."""
-        while self._socket is not None:
+        """Handle some datagrams, or an error."""
+        for _ in range(DATAGRAMS_IN_A_TURN):
+            if self._socket is None:
+                return
             try:
                 data = self._socket.recv(MAX_DATAGRAM)
                 self._obey(partial(self._conversation.received, data))
@@ -440,7 +449,7 @@ class CommandRun(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """Keep the first bytes."""
-        self._output = (self._output + data)[:MAX_OUTPUT]
+        self._output += data[: MAX_OUTPUT - len(self._output)]
 
     def processEnded(self, reason: Failure) -> None:
         """The program has exited, and its output is closed."""

@@ -45,6 +45,7 @@ class AgentCheck(Check):
     carrier: ClassVar[CheckCarrier] = CheckCarrier.PLAIN
     at_once: ClassVar[bool] = True
     silent: ClassVar[bool] = True
+    max_answer: ClassVar[int] = MAX_LINE
 
     def begin(self, subject: Subject) -> CheckConversation:
         """See `Check`."""
@@ -66,8 +67,11 @@ class AgentConversation(CheckConversation):
         self._line += data
         if b"\n" in self._line:
             return judge(self._line.partition(b"\n")[0])
-        too_long = len(self._line) > MAX_LINE
-        return CheckReply(silent=True, cause=f"no line within {MAX_LINE} bytes") if too_long else WAIT
+        return WAIT
+
+    def exceeded(self, limit: int) -> CheckReply:
+        """The line has no end, so there is no result."""
+        return CheckReply(silent=True, cause=f"no line within {limit} bytes")
 
     def ended(self) -> CheckReply:
         """The line may end with the connection."""

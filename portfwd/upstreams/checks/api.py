@@ -5,7 +5,8 @@ The interface of checks for plug-ins.
 A check is an attrs class of options (`portfwd.filters.options.option`), derived from `Check`. For each check
 of a target, `Check.begin` makes a `CheckConversation`. Its methods are called for each event and return a
 `CheckReply`: bytes to send, or the verdict that ends the check. The caller connects, performs TLS, enforces
-the time limit and closes. A conversation does no I/O and has no clock, so its tests need neither.
+the limits of time and bytes, and closes. A conversation does no I/O and has no clock, so its tests need
+neither.
 
 ::
 
@@ -31,7 +32,7 @@ from portfwd.upstreams.health import Verdict
 
 #: The version of this interface. A check for another version is refused.
 API_VERSION: Final = 1
-#: Maximum bytes of an answer. The check fails if the server sends more without a verdict.
+#: Maximum bytes that a target may send to one check, by default: an HTTP response with its head, or a login.
 MAX_ANSWER: Final = 65536
 #: Maximum characters of a server's answer in a cause.
 MAX_SAID: Final = 80
@@ -95,7 +96,7 @@ def failed(cause: str, send: bytes = b"") -> CheckReply:
     return CheckReply(send, Verdict(False, cause))
 
 
-def said(data: bytes) -> str:
+def said(data: bytes | bytearray) -> str:
     """Make printable text of a server's bytes, to be part of a cause."""
     text = data[:MAX_SAID].decode("utf-8", "replace").strip()
     return "".join(one if one.isprintable() else "?" for one in text)
@@ -116,6 +117,10 @@ class CheckConversation:
         """The target closed the connection; the check is over after this."""
         return failed("the connection was closed before there was an answer")
 
+    def exceeded(self, limit: int) -> CheckReply:
+        """The target sent more than `limit` bytes without a verdict; the check is over after this."""
+        return failed(f"there is no verdict after {limit} bytes of the answer")
+
 
 class Check:
     """
@@ -128,6 +133,8 @@ class Check:
     :cvar only_connects: whether it passes when the target is connected.
     :cvar at_once: whether one verdict counts, without regard to ``rise=`` and ``fall=``.
     :cvar silent: whether a target that cannot be reached, or does not answer, gives no verdict.
+    :cvar max_answer: maximum bytes that the target may send, in all datagrams or by the stream. The caller
+        ends a check that has no verdict then.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -135,6 +142,7 @@ class Check:
     only_connects: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
     silent: ClassVar[bool] = False
+    max_answer: ClassVar[int] = MAX_ANSWER
 
     def begin(self, subject: Subject) -> CheckConversation:
         """Begin one check of `subject`."""

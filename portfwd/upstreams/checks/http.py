@@ -10,7 +10,6 @@ from attrs import frozen
 
 from portfwd.filters.options import OptionKind, data, option, text, words
 from portfwd.upstreams.checks.api import (
-    MAX_ANSWER,
     WAIT,
     Check,
     CheckConversation,
@@ -78,7 +77,7 @@ class HTTPConversation(CheckConversation):
         self._options = options
         host = f"[{subject.host}]" if ":" in subject.host else subject.host
         self._host = options.host or host or "localhost"
-        self._answer = b""
+        self._answer = bytearray()
         self._status = b""
 
     def opened(self) -> CheckReply:
@@ -93,24 +92,25 @@ class HTTPConversation(CheckConversation):
 
     def received(self, data: bytes) -> CheckReply:
         """Check the status line, then search for the text."""
+        # The text may begin in the bytes before these.
+        start = max(0, len(self._answer) - len(self._options.expect))
         self._answer += data
         if not self._status:
             match = _STATUS_LINE.match(self._answer)
             if match is None:
-                if b"\n" in self._answer or len(self._answer) > MAX_ANSWER:
-                    return failed(f"no answer of HTTP/1: {said(self._answer)}")
-                return WAIT
-            self._status = match[1]
-            if not self._is_expected(match[1].decode()):
-                return failed(f"status {said(match[1] + b' ' + (match[2] or b''))}")
-        if self._options.expect in self._answer:
+                return self._no_http() if b"\n" in data else WAIT
+            start, self._status = 0, bytes(match[1])
+            if not self._is_expected(self._status.decode()):
+                return failed(f"status {said(bytes(match[1]) + b' ' + bytes(match[2] or b''))}")
+        if self._answer.find(self._options.expect, start) >= 0:
             return passed(f"status {self._status.decode()}")
-        if len(self._answer) > MAX_ANSWER:
-            return self._missing()
         return WAIT
 
     def _is_expected(self, status: str) -> bool:
         return any(status == one or one[0] + "xx" == one == status[0] + "xx" for one in self._options.status)
+
+    def _no_http(self) -> CheckReply:
+        return failed(f"no answer of HTTP/1: {said(self._answer)}")
 
     def _missing(self) -> CheckReply:
         return failed(f"'{said(self._options.expect)}' is not in the answer")
@@ -118,3 +118,7 @@ class HTTPConversation(CheckConversation):
     def ended(self) -> CheckReply:
         """The response is complete and does not contain the text."""
         return self._missing() if self._status else super().ended()
+
+    def exceeded(self, limit: int) -> CheckReply:
+        """The beginning of the response does not contain the text."""
+        return self._missing() if self._status else self._no_http()

@@ -33,6 +33,11 @@ NOBODY: Final = "portfwd-check"
 #: Errors by which a working server denies a login: ER_ACCESS_DENIED_ERROR, ER_NOT_SUPPORTED_AUTH_MODE,
 #: ER_ACCESS_DENIED_NO_PASSWORD_ERROR and ER_SECURE_TRANSPORT_REQUIRED.
 DENIED: Final = frozenset({1045, 1251, 1698, 3159})
+#: Bytes before the payload of a packet: its length (three bytes) and its number.
+HEADER: Final = 4
+#: Maximum packets of the server in one login. A login has at most five: the greeting, a change of the method,
+#: two packets of that method, and the result.
+MAX_PACKETS: Final = 16
 #: COM_QUIT.
 QUIT: Final = b"\x01\x00\x00\x00\x01"
 
@@ -63,24 +68,37 @@ class MySQLConversation(CheckConversation):
 
     def __init__(self, user: str) -> None:
         self._user = user
-        self._buffer = b""
+        self._buffer = bytearray()
         self._version = ""
+        self._packets = 0
 
     def opened(self) -> CheckReply:
         """The server sends first."""
         return WAIT
 
     def received(self, data: bytes) -> CheckReply:
-        """Read one packet. The server sends the next one after an answer."""
+        """Read the complete packets."""
         self._buffer += data
-        if len(self._buffer) < 4:
-            return WAIT
-        size, number = int.from_bytes(self._buffer[:3], "little"), self._buffer[3]
-        if size > MAX_ANSWER or not size:
-            return failed("no greeting of MySQL")
-        if len(self._buffer) < 4 + size:
-            return WAIT
-        payload, self._buffer = self._buffer[4 : 4 + size], self._buffer[4 + size :]
+        start, send = 0, b""
+        while len(self._buffer) - start >= HEADER:
+            size = int.from_bytes(self._buffer[start : start + 3], "little")
+            if size > MAX_ANSWER or not size:
+                return failed("no greeting of MySQL")
+            end = start + HEADER + size
+            if len(self._buffer) < end:
+                break
+            self._packets += 1
+            if self._packets > MAX_PACKETS:
+                return failed("it sends more packets than a login has")
+            reply = self._packet(bytes(self._buffer[start + HEADER : end]), self._buffer[start + 3])
+            send += reply.send
+            if reply.verdict is not None:
+                return CheckReply(send, reply.verdict)
+            start = end
+        del self._buffer[:start]
+        return CheckReply(send)
+
+    def _packet(self, payload: bytes, number: int) -> CheckReply:
         if payload[0] == 0xFF:
             code = int.from_bytes(payload[1:3], "little")
             if self._version and not self._user and code in DENIED:

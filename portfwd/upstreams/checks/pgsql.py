@@ -28,6 +28,13 @@ from portfwd.upstreams.checks.api import (
 from portfwd.upstreams.checks.scram import Scram, ScramError
 
 PROTOCOL: Final = 196608
+#: Maximum messages of the server in one check: a login with its parameters and notices has about 20.
+MAX_MESSAGES: Final = 256
+#: Maximum requests for authentication in one login. SASL has four: the methods, the challenge, the signature,
+#: and OK.
+MAX_REQUESTS: Final = 4
+#: Bytes before the payload of a message: its kind and its length (four bytes).
+HEADER: Final = 5
 TERMINATE: Final = b"X\0\0\0\4"
 QUESTION: Final = b"SELECT pg_is_in_recovery()\0"
 
@@ -66,7 +73,8 @@ class PgSQLConversation(CheckConversation):
         lines = options.password_file.text.splitlines() if options.password_file is not None else []
         self._password = lines[0] if lines else ""
         self._scram = Scram(self._password, nonce)
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._messages = self._requests = 0
         self._is_replica: bool | None = None
         self._asked = False
 
@@ -86,22 +94,27 @@ class PgSQLConversation(CheckConversation):
     def received(self, data: bytes) -> CheckReply:
         """Read the complete messages."""
         self._buffer += data
-        send = b""
-        while len(self._buffer) >= 5:
-            size = int.from_bytes(self._buffer[1:5], "big")
+        start, send = 0, b""
+        while len(self._buffer) - start >= HEADER:
+            size = int.from_bytes(self._buffer[start + 1 : start + HEADER], "big")
             if not 4 <= size <= MAX_ANSWER:
                 return failed("no answer of PostgreSQL")
-            if len(self._buffer) < size + 1:
+            end = start + 1 + size
+            if len(self._buffer) < end:
                 break
-            kind, payload = self._buffer[:1], self._buffer[5 : size + 1]
-            self._buffer = self._buffer[size + 1 :]
+            self._messages += 1
+            if self._messages > MAX_MESSAGES:
+                return failed("it sends more messages than a login has")
+            kind, payload = self._buffer[start : start + 1], bytes(self._buffer[start + HEADER : end])
+            start = end
             try:
-                reply = self._message(kind, payload)
+                reply = self._message(bytes(kind), payload)
             except ScramError as error:
                 reply = failed(str(error))
             send += reply.send
             if reply.verdict is not None:
                 return CheckReply(send, reply.verdict)
+        del self._buffer[:start]
         return CheckReply(send)
 
     def _message(self, kind: bytes, payload: bytes) -> CheckReply:
@@ -132,6 +145,9 @@ class PgSQLConversation(CheckConversation):
     def _authenticate(self, how: int, rest: bytes) -> CheckReply:
         if self._options.role == "any":
             return passed("it accepts connections", TERMINATE if how == 0 else b"")
+        self._requests += 1
+        if self._requests > MAX_REQUESTS:
+            return failed("it asks more often than a login does")
         if how in (0, 12):
             if how == 12:
                 self._scram.verify(rest)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 
 from portfwd.filters.options import FileText, choice, file_text, option, text
 from portfwd.upstreams.checks.api import (
-    MAX_ANSWER,
     WAIT,
     Check,
     CheckConversation,
@@ -17,6 +18,9 @@ from portfwd.upstreams.checks.api import (
     passed,
     said,
 )
+
+#: Lines of the answer to ``ROLE`` that are examined: the eighth has the state of the link to the master.
+ROLE_LINES: Final = 8
 
 
 @frozen
@@ -70,13 +74,13 @@ class RedisConversation(CheckConversation):
         if self._authenticates:
             line, newline, rest = self._answer.partition(b"\r\n")
             if not newline:
-                return self._more()
+                return WAIT
             if not line.startswith(b"+OK"):
                 return failed(f"AUTH: {said(line)}")
             self._authenticates, self._answer = False, rest
-        lines = self._answer.split(b"\r\n")
+        lines = self._answer.split(b"\r\n", ROLE_LINES)
         if len(lines) < 2:
-            return self._more()
+            return WAIT
         if self._role == "any":
             return passed("PONG") if lines[0] == b"+PONG" else failed(said(lines[0]))
         if not lines[0].startswith(b"*"):
@@ -86,16 +90,13 @@ class RedisConversation(CheckConversation):
     def _judge(self, lines: list[bytes]) -> CheckReply:
         """Judge *5, $5, slave, $9, 127.0.0.1, :6379, $9, connected, :3167038, as far as received."""
         if len(lines) < 3:
-            return self._more()
+            return WAIT
         role = said(lines[2])
         if role != self._role:
             return failed(f"its role is {role}")
         if role == "slave":
-            if len(lines) < 8:
-                return self._more()
+            if len(lines) < ROLE_LINES:
+                return WAIT
             if lines[7] != b"connected":
                 return failed(f"its link to the master is {said(lines[7])}")
         return passed(f"its role is {role}")
-
-    def _more(self) -> CheckReply:
-        return failed("an endless answer") if len(self._answer) > MAX_ANSWER else WAIT

@@ -46,8 +46,10 @@ class Scram:
         """
         Build the client's last message.
 
-        :raises ScramError: `server_first` is invalid.
+        :raises ScramError: `server_first` is invalid, or not the first one. Each costs a computation.
         """
+        if self._signature:
+            raise ScramError("the server's message of SCRAM is wrong")
         try:
             parts = dict(part.split("=", 1) for part in server_first.decode("ascii").split(","))
             nonce, salt, iterations = parts["r"], base64.b64decode(parts["s"]), int(parts["i"])

@@ -7,7 +7,6 @@ from attrs import frozen
 
 from portfwd.filters.options import choice, data, option
 from portfwd.upstreams.checks.api import (
-    MAX_ANSWER,
     WAIT,
     Check,
     CheckConversation,
@@ -51,7 +50,7 @@ class SendConversation(CheckConversation):
     def __init__(self, send: bytes, expect: bytes) -> None:
         self._send = send
         self._expect = expect
-        self._answer = b""
+        self._answer = bytearray()
 
     def opened(self) -> CheckReply:
         """Send the bytes; pass if no answer is expected."""
@@ -59,10 +58,12 @@ class SendConversation(CheckConversation):
 
     def received(self, data: bytes) -> CheckReply:
         """Search for the expected bytes."""
+        # They may begin in the bytes before these.
+        start = max(0, len(self._answer) - len(self._expect))
         self._answer += data
-        if self._expect in self._answer:
+        if self._answer.find(self._expect, start) >= 0:
             return passed(f"got '{said(self._expect)}'")
-        return self._missing() if len(self._answer) > MAX_ANSWER else WAIT
+        return WAIT
 
     def _missing(self) -> CheckReply:
         return failed(f"'{said(self._expect)}' did not come, but '{said(self._answer)}'")
@@ -70,3 +71,7 @@ class SendConversation(CheckConversation):
     def ended(self) -> CheckReply:
         """The expected bytes were not received."""
         return self._missing() if self._answer else super().ended()
+
+    def exceeded(self, limit: int) -> CheckReply:
+        """The expected bytes are not at the beginning."""
+        return self._missing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -23,7 +24,15 @@ from portfwd.service.run.check_runs import CommandRun, Done, NoVerdict, check_de
 from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.service.run.forwarder import Forwarder
-from portfwd.upstreams.checks.api import WAIT, Check, CheckCarrier, CheckConversation, CheckReply, Subject
+from portfwd.upstreams.checks.api import (
+    MAX_ANSWER,
+    WAIT,
+    Check,
+    CheckCarrier,
+    CheckConversation,
+    CheckReply,
+    Subject,
+)
 from portfwd.upstreams.checks.command import ExecCheck
 from portfwd.upstreams.checks.timing import Timing
 from portfwd.upstreams.health import TargetState, Verdict
@@ -84,6 +93,22 @@ class RaisingArguments(Check):
     def arguments(self, subject: Subject) -> Sequence[str]:
         """Make the mistake."""
         raise ZeroDivisionError
+
+
+class Waiting(Check):
+    """Never decides."""
+
+    def begin(self, subject: Subject) -> CheckConversation:
+        """See `Check`."""
+        return WaitingConversation()
+
+
+class WaitingConversation(CheckConversation):
+    """Waits for ever."""
+
+    def opened(self) -> CheckReply:
+        """Wait."""
+        return WAIT
 
 
 class CheckingCase(TurningTestCase):
@@ -281,6 +306,21 @@ class ConversationTests(CheckingCase):
         self.assertEqual(
             (self.states(), self.cause()), ([TargetState.DOWN], "check http: no answer within 3 s")
         )
+
+    def test_too_long(self) -> None:
+        """A target that sends too much fails a check of a plug-in too, and is reset at once."""
+        path = f"{__name__}.Waiting"
+        self.start(f"web: 127.0.0.1:0 -> 127.0.0.1:{{one}}\n  check python:{path} inter=1s timeout=1s")
+        self.pass_time(0.6)
+        (peer,) = self.accepted()
+        peer.setblocking(False)
+        sent = 0
+        with self.assertRaises(ConnectionError):
+            while sent < 64 * MAX_ANSWER:
+                with contextlib.suppress(BlockingIOError):
+                    sent += peer.send(bytes(MAX_ANSWER))
+                self.turn()
+        self.assertIn("no verdict after 65536 bytes of the answer", self.cause())
 
     def test_mistake(self) -> None:
         """A check that raises anywhere has failed, is logged once, and disturbs no other check."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,11 +16,17 @@ SUBJECT = Subject("10.0.0.5:80", "10.0.0.5", 80, "0123456789abcdef01234567")
 FILES = OptionFiles(read={"/secret": "hunter2\nignored\n"}.__getitem__, absolute=lambda path: path)
 
 
+@cache
+def installed() -> CheckRegistry:
+    """The installed checks, which take a while to find."""
+    return CheckRegistry.installed()
+
+
 def check(clause: str, **options: str) -> Check:
     """A check from its name, its words and its options."""
     name, *plain = clause.split(" ")
     pairs = [(key.replace("_", "-"), value) for key, value in options.items()]
-    read = CheckRegistry.installed().find(name).read(plain, pairs, FILES)
+    read = installed().find(name).read(plain, pairs, FILES)
     if isinstance(read, list):
         raise ValueError([one.message for one in read])
     return read[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portfwd.upstreams.checks.agent import MAX_LINE
+from portfwd.upstreams.checks.bounded import BoundedConversation
 from portfwd.upstreams.health import Verdict
 from tests.upstreams.checks.talking import SUBJECT, CheckCase, check
 
@@ -42,7 +43,7 @@ class AgentTests(CheckCase):
 
     def test_endless(self) -> None:
         """An endless line changes nothing."""
-        conversation = check("agent").begin(SUBJECT)
+        conversation = BoundedConversation(made := check("agent"), made.begin(SUBJECT))
         conversation.opened()
         reply = conversation.received(b"z" * (MAX_LINE + 1))
         self.assertEqual((reply.silent, reply.cause), (True, f"no line within {MAX_LINE} bytes"))

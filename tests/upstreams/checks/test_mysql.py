@@ -61,6 +61,8 @@ class MySQLTests(CheckCase):
         self.assertEqual(said[2], packet(3, b""))
         assert last.verdict is not None
         self.assertTrue(last.verdict.passed)
+        _, together = self.say(made.begin(SUBJECT), GREETING, events[2] + events[3])
+        self.assertEqual(together.verdict, last.verdict)
 
     def test_no_mysql(self) -> None:
         """What sends no packets fails."""

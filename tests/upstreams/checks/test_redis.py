@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from portfwd.upstreams.checks.api import MAX_ANSWER
-from tests.upstreams.checks.talking import SUBJECT, CheckCase, check
+from tests.upstreams.checks.talking import CheckCase, check
 
 MASTER = b"*3\r\n$6\r\nmaster\r\n:3129659\r\n*0\r\n"
 SLAVE = b"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:14\r\n"
@@ -37,11 +36,3 @@ class RedisTests(CheckCase):
         auth = b"*3\r\n$4\r\nAUTH\r\n$5\r\nprobe\r\n$7\r\nhunter2\r\n*1\r\n$4\r\nPING\r\n"
         self.assertEqual(self.judge(made, b"+OK\r\n+PONG\r\n", sent=[auth]), (True, "PONG"))
         self.assertEqual(self.judge(made, b"-WRONGPASS no\r\n"), (False, "AUTH: -WRONGPASS no"))
-
-    def test_endless(self) -> None:
-        """An endless answer fails."""
-        conversation = check("redis").begin(SUBJECT)
-        conversation.opened()
-        verdict = conversation.received(b"+" + b"z" * MAX_ANSWER).verdict
-        assert verdict is not None
-        self.assertEqual(verdict.cause, "an endless answer")
