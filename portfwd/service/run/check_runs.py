@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.service.run.test_checking -*-
 """
-One check of one target: its connection, datagram or program, and the conversation that judges it.
+One check of one target: its connection or datagram, and the conversation that judges it.
 
 Each run is started once and gives one result, unless it is cancelled: a verdict; `NoVerdict` if there was an
 answer that decides nothing; or None if this process had no resources for the check. A check that cannot be
@@ -9,19 +9,14 @@ made for another reason, or whose code raises an exception, has failed. The call
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Final, cast
 
-from attrs import evolve, frozen
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReadDescriptor
-from twisted.internet.protocol import ProcessProtocol
+from attrs import evolve
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,9 +26,11 @@ from portfwd.relay.destination import Destination
 from portfwd.relay.target_dial import DialSettings, TargetDial
 from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.daemon.reading import in_thread
+from portfwd.service.run.check_results import Done, NoVerdict, RaisedVerdict, Run
+from portfwd.service.run.command_run import CommandRun
 from portfwd.service.tls.targets import ClientSide
 from portfwd.streams.stream import Loss, Stream, Watched
-from portfwd.upstreams.checks.api import MAX_SAID, CheckCarrier, CheckReply, Subject
+from portfwd.upstreams.checks.api import CheckCarrier, CheckReply, Subject
 from portfwd.upstreams.checks.bounded import BoundedConversation
 from portfwd.upstreams.connect import dial_error
 from portfwd.upstreams.datagrams import connect_datagrams
@@ -42,54 +39,10 @@ from portfwd.values import Address, InetAddress, Side, is_literal
 
 #: Seconds that a server gets to close after the verdict, before the connection is reset.
 LAST_WORD: Final = 1.0
-#: Bytes of a program's output that are kept.
-MAX_OUTPUT: Final = 4096
 #: Datagrams that are read in one turn of the reactor.
 DATAGRAMS_IN_A_TURN: Final = 16
 #: Bytes of one datagram.
 MAX_DATAGRAM: Final = 65535
-
-
-@frozen
-class NoVerdict:
-    """A check that decided nothing. :ivar cause: the reason in a few words."""
-
-    cause: str
-
-
-@frozen
-class RaisedVerdict(Verdict):
-    """The verdict of a check whose code raised an exception. :ivar failure: for the log."""
-
-    failure: Failure | None = None
-
-    @classmethod
-    def of(cls, failure: Failure) -> RaisedVerdict:
-        """Make the verdict for an exception."""
-        words = f"{type(failure.value).__name__}: {failure.getErrorMessage()}".removesuffix(": ")
-        return cls(False, f"the check raised {words[:MAX_SAID]}", failure=failure)
-
-
-Done = Callable[["Verdict | NoVerdict | None"], None]
-
-#: Errors of `reactor.spawnProcess` that are a lack of resources of this process or machine.
-_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-
-
-class Run(Protocol):
-    """
-    One running check.
-
-    :ivar judged: whether the conversation gave the verdict, and not the connection or the time limit.
-    """
-
-    judged: bool
-
-    def start(self) -> None:
-        """Start. The result may be delivered before this returns."""
-
-    def cancel(self) -> None:
-        """Stop without a result."""
 
 
 def check_destination(destination: Destination, ready: ReadyCheck, context: RelayContext) -> Destination:
@@ -406,69 +359,3 @@ class DatagramRun:
         if not self._is_done:
             self.cancel()
             self._done(verdict)
-
-
-class CommandRun(ProcessProtocol):
-    """A program, without a shell."""
-
-    def __init__(self, ready: ReadyCheck, subject: Subject, context: RelayContext, done: Done) -> None:
-        self._check = ready.check
-        self._subject = subject
-        self._context = context
-        self._done = done
-        self._output = b""
-        self._is_done = False
-        self.judged = True
-        self._process: Any = None
-
-    def __repr__(self) -> str:
-        return f"<CommandRun {'done' if self._is_done else 'under way'}>"
-
-    def start(self) -> None:
-        """See `Run`."""
-        subject = self._subject
-        try:
-            arguments = list(self._check.arguments(subject))
-        except Exception:
-            self._finish(RaisedVerdict.of(Failure()))
-            return
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "PORTFWD_TARGET": subject.label,
-            "PORTFWD_HOST": subject.host,
-            "PORTFWD_PORT": str(subject.port),
-        }
-        reactor = cast(IReactorProcess, self._context.reactor)
-        try:
-            self._process = reactor.spawnProcess(self, arguments[0], arguments, environment)
-        except OSError as error:
-            why = f"{arguments[0]} cannot be run: {error.strerror or error}"
-            self._finish(NoVerdict(why) if error.errno in _RESOURCES else Verdict(False, why))
-        except Exception:
-            self._finish(RaisedVerdict.of(Failure()))
-
-    def outReceived(self, data: bytes) -> None:
-        """Keep the first bytes."""
-        self._output += data[: MAX_OUTPUT - len(self._output)]
-
-    def processEnded(self, reason: Failure) -> None:
-        """The program has exited, and its output is closed."""
-        status = 0 if reason.check(ProcessDone) else getattr(reason.value, "exitCode", None)
-        if self._is_done:
-            return
-        try:
-            verdict = self._check.exited(status, self._output)
-        except Exception:
-            verdict = RaisedVerdict.of(Failure())
-        self._finish(verdict)
-
-    def cancel(self) -> None:
-        """See `Run`: the program is killed."""
-        self._is_done = True
-        if self._process is not None:
-            with contextlib.suppress(ProcessExitedAlready):
-                self._process.signalProcess("KILL")
-
-    def _finish(self, verdict: Verdict | NoVerdict | None) -> None:
-        self._is_done = True
-        self._done(verdict)

@@ -28,14 +28,8 @@ from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
 from portfwd.service.build.checks import ReadyCheck
-from portfwd.service.run.check_runs import (
-    NoVerdict,
-    RaisedVerdict,
-    Run,
-    check_destination,
-    make_run,
-    plain_address,
-)
+from portfwd.service.run.check_results import NoVerdict, RaisedVerdict, Run
+from portfwd.service.run.check_runs import check_destination, make_run, plain_address
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.upstreams.checks.api import CheckCarrier
 from portfwd.upstreams.health import Verdict

@@ -22,7 +22,8 @@ from portfwd.kernel.polling import Polling
 from portfwd.kernel.socket_addresses import inet_family, sockaddr_of
 from portfwd.kernel.socket_options import WILL_SEND, bind_source
 from portfwd.kernel.sockets import bare_socket, reset_on_close
-from portfwd.service.run.check_runs import Done, RaisedVerdict, verdict_of
+from portfwd.service.run.check_results import Done, RaisedVerdict
+from portfwd.service.run.check_runs import verdict_of
 from portfwd.upstreams.connect import dial_error
 from portfwd.values import InetAddress
 
@@ -60,7 +61,7 @@ class ConnectRun:
         return f"<ConnectRun {self._address} {'over' if self._socket is None else 'waiting'}>"
 
     def start(self) -> None:
-        """Connect; see `portfwd.service.run.check_runs.Run`."""
+        """Connect; see `portfwd.service.run.check_results.Run`."""
         address = self._address
         try:
             self._socket = sock = bare_socket(self._family)

@@ -20,8 +20,10 @@ from portfwd.relay.destination import Destination
 from portfwd.rules.model import Options
 from portfwd.service.build.checks import ReadyCheck
 from portfwd.service.run import checking
-from portfwd.service.run.check_runs import CommandRun, Done, NoVerdict, check_destination
+from portfwd.service.run.check_results import Done, NoVerdict
+from portfwd.service.run.check_runs import check_destination
 from portfwd.service.run.checking import MAX_PROGRAMS, Checker, Checks
+from portfwd.service.run.command_run import CommandRun
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.upstreams.checks.api import (

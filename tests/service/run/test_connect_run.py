@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from portfwd.kernel.polling import EDGE, Turn
 from portfwd.kernel.reactor import Watcher
-from portfwd.service.run.check_runs import RaisedVerdict
+from portfwd.service.run.check_results import RaisedVerdict
 from portfwd.service.run.connect_run import ConnectRun
 from portfwd.upstreams.health import Verdict
 from portfwd.values import InetAddress
