@@ -244,7 +244,7 @@ class Pool:
         for one in self.members:
             health, ordered = one.health, one.ordered is not None
             state = self.state_of(one, now)
-            cause = "an operator said so" if ordered else health.cause
+            cause = "ordered by an operator" if ordered else health.cause
             yield MemberView(one, state, cause, health.since, parts.get(one, 0.0))
 
     def _parts(self) -> dict[Member, float]:

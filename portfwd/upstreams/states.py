@@ -165,7 +165,7 @@ class TargetStates:
         else:
             self._orders[rule, label] = state
         self._log.info(
-            "{rules}: target {target} is {state}: an operator said so",
+            "{rules}: target {target}: {state}, ordered by an operator",
             rules=rule,
             target=label,
             state="auto" if state is None else state.value,

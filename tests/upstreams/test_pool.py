@@ -278,7 +278,9 @@ class SetTests(SynchronousTestCase):
         among.order("b", TargetState.UP, 6)
         views = list(among.views(7))
         self.assertEqual([one.state for one in views], [TargetState.DOWN, TargetState.UP, TargetState.UP])
-        self.assertEqual([one.cause for one in views], ["a dial failed: refused", "an operator said so", ""])
+        self.assertEqual(
+            [one.cause for one in views], ["a dial failed: refused", "ordered by an operator", ""]
+        )
         self.assertEqual(views[0].since, 5)
         self.assertFalse(among.order("x", TargetState.UP, 8))
 

@@ -137,4 +137,4 @@ class StatesTests(SynchronousTestCase):
         self.states.order("web", "a", None)
         self.states.order("web", "a", None)
         self.assertIsNone(self.states.ordered("web", "a"))
-        self.assertEqual(self.lines[0], "web: target a is drain: an operator said so")
+        self.assertEqual(self.lines[0], "web: target a: drain, ordered by an operator")

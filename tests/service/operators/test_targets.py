@@ -24,7 +24,7 @@ class TargetTests(OperatedTestCase):
         label = next(self.operating.targets("web")).target
         self.assertEqual(self.operating.order_target("web", label, "drain"), ["web"])
         view = next(self.operating.targets("web"))
-        self.assertEqual((view.state, view.ordered, view.cause), ("drain", True, "an operator said so"))
+        self.assertEqual((view.state, view.ordered, view.cause), ("drain", True, "ordered by an operator"))
         self.assertIs(self.forwarder.targets.ordered("web", label), TargetState.DRAIN)
         self.operating.order_target("web", label, "auto")
         self.assertEqual(next(self.operating.targets("web")).state, "up")
