@@ -258,10 +258,17 @@ class RelayPlan(NamedTuple):
 
     :ivar kind: ``splice``, ``copy``, ``pair`` or ``datagrams``.
     :ivar why: the reason in a few words.
+    :ivar filters: names of the filters that see bytes before they are spliced; empty for other kinds.
     """
 
     kind: str
     why: str
+    filters: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The kind, and whether bytes are copied as long as filters see them."""
+        return f"{self.kind} after filters" if self.filters else self.kind
 
 
 class SessionSummary(NamedTuple):

@@ -109,7 +109,7 @@ def _print(result: CheckedFile, quiet: bool) -> None:
     if quiet:
         return
     rules = "" if read.ruleset is None else counted(len(read.ruleset.rules), "rule")
-    kinds = Counter(plan.kind for _, plan in result.plans)
+    kinds = Counter(plan.summary for _, plan in result.plans)
     rules += f" ({', '.join(f'{kind}: {kinds[kind]}' for kind in sorted(kinds))})" if kinds else ""
     print(f"{printable(read.path)}: {', '.join(part for part in (rules, tally(read.problems)) if part)}")
 

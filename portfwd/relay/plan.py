@@ -24,7 +24,7 @@ def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, obje
 
     :param filters: name and factory of each ``filter`` clause.
     """
-    asked = rule.options.relay
+    asked, filters = rule.options.relay, tuple(filters)
     if rule.has_datagrams:
         if rule.shares_questions:
             return RelayPlan("datagrams", "DNS questions share connections to the target")
@@ -49,9 +49,16 @@ def plan_relay(rule: Rule, platform: Platform, filters: Iterable[tuple[str, obje
         return RelayPlan("copy", "relay=copy")
     if not platform.splice:
         return RelayPlan("copy", "this platform has no splice(2)")
-    if asked is RelayKind.SPLICE:
-        return RelayPlan("splice", "relay=splice")
-    return RelayPlan("splice", "both ends are plain sockets")
+    why = "relay=splice" if asked is RelayKind.SPLICE else "both ends are plain sockets"
+    seeing = tuple(name for name, factory in filters if sees_bytes(factory))
+    if seeing:
+        why += f"; bytes are copied while filters see them: {', '.join(seeing)}"
+    return RelayPlan("splice", why, seeing)
+
+
+def sees_bytes(factory: object) -> bool:
+    """Whether a factory's filters see bytes, of one direction at least. A missing attribute means yes."""
+    return bool(getattr(factory, "directions", True))
 
 
 def starts_tls(factory: object) -> bool:

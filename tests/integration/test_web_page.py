@@ -191,6 +191,15 @@ class DesktopTests(PageCase):
         self.assertRegex(self.said(), r"killed \d+")
         self.assertEqual(self.console(), [])
 
+    def test_target(self) -> None:
+        """A target shows its cause; the question about it names its rule and its sessions."""
+        cells = self.texts("#targets-table tbody td")
+        self.assertIn(HOSTILE, cells[:2])
+        self.assertTrue(any(HOSTILE in one for one in cells[3:4]), cells)
+        self.click("#targets-table tbody button")
+        self.assertEqual(self.text("#confirm-title"), f"Drain {HOSTILE} of the rule {HOSTILE}?")
+        self.assertIn("Its open sessions may finish.", self.text("#confirm"))
+
     def test_keys(self) -> None:
         """Keys open help, hold the page and close what is open."""
         self.press("?")
@@ -214,4 +223,7 @@ class PhoneTests(PageCase):
         self.assertLessEqual(self.run_script("return document.documentElement.scrollWidth"), 390)
         colour = self.run_script("return getComputedStyle(document.body).backgroundColor")
         self.assertLess(sum(int(part) for part in colour[4:-1].split(", ")), 100)
+        # A state is a word, not only a colour.
+        size = self.run_script("return getComputedStyle(document.querySelector('#rules .pill')).fontSize")
+        self.assertGreater(float(size.removesuffix("px")), 8)
         self.assertEqual((self.console(), self.requested()), ([], set()))

@@ -17,9 +17,11 @@ class PlanTests(SynchronousTestCase):
     """One rule, one answer."""
 
     def plan(self, text: str, platform: Platform = LINUX) -> tuple[str, str]:
-        """What is planned for a rule."""
+        """What is planned for a rule without filters."""
         (rule,) = parse_rule(text).rules
-        return tuple(plan_relay(rule, platform))
+        kind, why, filters = plan_relay(rule, platform)
+        self.assertEqual(filters, ())
+        return kind, why
 
     def test_ends(self) -> None:
         """The ends of the rule decide, those too that only a filter chooses."""
@@ -38,14 +40,31 @@ class PlanTests(SynchronousTestCase):
             self.assertEqual(self.plan(text), (kind, why), text)
 
     def test_filters(self) -> None:
-        """A filter that may start TLS needs the pair; one that says nothing of it does not."""
+        """A filter that may start TLS needs the pair; one that sees bytes is named."""
         (rule,) = parse_rule(":1 -> h:1").rules
-        quiet, starting = object(), Factory(lambda connection: None, starts_tls={Side.CLIENT: {}})
+        quiet, starting = (
+            Factory(lambda connection: None, directions=frozenset()),
+            Factory(lambda connection: None, starts_tls={Side.CLIENT: {}}),
+        )
         for filters, expected in (
-            ((("a", quiet),), ("splice", "both ends are plain sockets")),
-            ((("a", quiet), ("b", starting)), ("pair", "filter b may start TLS")),
+            ((("a", quiet),), ("splice", "both ends are plain sockets", ())),
+            (
+                (("a", quiet), ("b", object()), ("c", Factory(lambda connection: None))),
+                (
+                    "splice",
+                    "both ends are plain sockets; bytes are copied while filters see them: b, c",
+                    ("b", "c"),
+                ),
+            ),
+            ((("a", quiet), ("b", starting)), ("pair", "filter b may start TLS", ())),
         ):
             self.assertEqual(tuple(plan_relay(rule, LINUX, filters)), expected)
+
+    def test_summary(self) -> None:
+        """A plan says in short whether bytes are spliced from the beginning."""
+        (rule,) = parse_rule(":1 -> h:1").rules
+        self.assertEqual(plan_relay(rule, LINUX).summary, "splice")
+        self.assertEqual(plan_relay(rule, LINUX, (("a", object()),)).summary, "splice after filters")
 
     def test_asked(self) -> None:
         """``relay=`` decides where the ends allow it."""

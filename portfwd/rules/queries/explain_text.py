@@ -9,7 +9,7 @@ from typing import Any, Final
 from portfwd.errors import Location
 from portfwd.quantities import format_size
 from portfwd.rules.addresses import address_text
-from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, OnLimit, Rule
+from portfwd.rules.model import UNIX_KINDS, AclEntry, Balance, Directive, FilterSpec, OnLimit, Rule
 from portfwd.rules.options import RULE
 from portfwd.rules.queries.explain import Choice, Explanation
 from portfwd.values import RelayPlan, printable
@@ -51,8 +51,10 @@ def _facts(explanation: Explanation, plan: RelayPlan | None) -> Iterator[tuple[s
         if len(explanation.targets) > 1:
             yield "order", _order(explanation.balance)
         if explanation.targets:
+            for spec in rule.filters:
+                yield "filter", f"{_filter(spec)} ({place(spec.where)})"
             if plan is not None:
-                yield "relay", f"{plan.kind}: {plan.why}"
+                yield "relay", f"{plan.summary}: {plan.why}"
             for limit in _limits(rule):
                 yield "limit", limit
             if explanation.shared is not None:
@@ -69,6 +71,11 @@ def _rule(rule: Rule) -> str:
     name = printable(rule.name)
     where = place(rule.where)
     return f"{name} ({where})" if name == listens else f"{name}, listens on {listens} ({where})"
+
+
+def _filter(spec: FilterSpec) -> str:
+    options = (f"{key}={value}" for key, value in spec.options)
+    return printable(" ".join((spec.name, *spec.words, *options)))
 
 
 def _choice(choice: Choice) -> str:
@@ -132,11 +139,11 @@ def explanation_json(explanation: Explanation, plan: RelayPlan | None = None) ->
     """
     Turn `explanation` into values for ``json.dumps``.
 
-    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``relay``, ``bandwidth``,
-    ``limits``, ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no rule takes the
-    connection; in ``bandwidth`` are bytes a second, null for any number. In ``limits`` are those that the
-    rule shares with others, null where it shares none. ``relay`` has the ``kind`` of the relay that serves
-    the rule, and ``why``.
+    Keys: ``client``, ``listen``, ``rule``, ``access``, ``targets``, ``balance``, ``filters``, ``relay``,
+    ``bandwidth``, ``limits``, ``routes``, ``others``. ``rule``, ``access`` and ``bandwidth`` are null when no
+    rule takes the connection; in ``bandwidth`` are bytes a second, null for any number. In ``limits`` are
+    those that the rule shares with others, null where it shares none. ``filters`` has the name and place of
+    each filter. ``relay`` has the ``kind`` of the relay that serves the rule, and ``why``.
     """
     decision = explanation.decision
     access: dict[str, Any] | None = None
@@ -154,6 +161,9 @@ def explanation_json(explanation: Explanation, plan: RelayPlan | None = None) ->
         "access": access,
         "targets": [_choice_json(target) for target in explanation.targets],
         "balance": explanation.balance.value,
+        "filters": []
+        if explanation.rule is None
+        else [{"name": one.name, **_where_json(one.where)} for one in explanation.rule.filters],
         "relay": None if plan is None else {"kind": plan.kind, "why": plan.why},
         "bandwidth": None if explanation.rule is None else _bandwidth_json(explanation.rule),
         "limits": None if explanation.shared is None else _shared_json(explanation.shared),

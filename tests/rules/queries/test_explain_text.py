@@ -122,6 +122,18 @@ class TextTests(SynchronousTestCase):
             ],
         )
 
+    def test_filters(self) -> None:
+        """The filters of the rule are listed with their options and places."""
+        ruleset = parse(":1 -> h:1\n  filter sni\n  filter hexdump bytes=64\n", "f")
+        explanation = explain(ruleset, "192.0.2.1", ":1")
+        lines = [line.split(None, 1) for line in explanation_text(explanation).splitlines()]
+        self.assertEqual(
+            [rest for name, rest in lines if name == "filter"], ["sni (f:2)", "hexdump bytes=64 (f:3)"]
+        )
+        self.assertEqual(
+            [one["name"] for one in explanation_json(explanation)["filters"]], ["sni", "hexdump"]
+        )
+
     def test_limits(self) -> None:
         """What bounds sessions and their bytes is said, each limit and direction by itself."""
         for options, lines in (

@@ -179,7 +179,7 @@ class SteerTests(OperatedTestCase):
         """Faults of one rule or of all; they are found by the rule's name."""
         self.client("lab")
         (fault,) = self.operating.faults(None)
-        self.assertEqual((fault.rule, fault.asked), ("lab", 1))
+        self.assertEqual((fault.rule, fault.connections), ("lab", 1))
         self.assertEqual(self.operating.faults("web"), [])
         (fault,) = self.operating.set_faults("lab", "all", False, {})
         self.assertFalse(fault.active)

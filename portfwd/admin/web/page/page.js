@@ -174,22 +174,27 @@ const rulesTable = new Table("rules-table", [
 
 function ruleActions(row) {
   if (!state.operator) return make("span");
-  const steer = (word, question, words) => button(words, () => ask(`${words} ${row.name}?`, question, words, () => post(word, { rule: row.name }, `${row.name}: ${word}`)));
+  const steer = (word, question, words, done) => button(words, () => ask(`${words} the rule ${row.name}?`, question, words, () => post(word, { rule: row.name }, `The rule ${row.name} is ${done}.`)));
   return make("span", { class: "acts" },
-    row.state === "accepting" ? steer("pause", "New connections wait in the backlog until it is resumed.", "Pause") : steer("resume", "It accepts connections again.", "Resume"),
-    ...(row.state === "closed" ? [] : [steer("drain", "Its listeners are closed. Sessions may finish.", "Drain")]));
+    row.state === "accepting" ? steer("pause", "New connections wait in the backlog until it is resumed. Its open sessions go on.", "Pause", "paused") : steer("resume", "It accepts connections again.", "Resume", "accepting"),
+    ...(row.state === "closed" ? [] : [steer("drain", "Its listeners are closed. Its open sessions go on until they end.", "Drain", "draining")]));
 }
 
 const targetsTable = new Table("targets-table", [
   { title: "Target", class: "addr clip", value: (row) => row.target },
   { title: "Rule", class: "clip", value: (row) => (row.name ? `${row.rule} (${row.name})` : row.rule) },
   { title: "State", value: targetState, key: (row) => JSON.stringify([row.state, row.cause, row.ordered, row.checks]) },
+  { title: "Why", hint: "The cause of the state, and checks that failed without changing it", class: "clip wide", value: targetCause },
   { title: "Share", hint: "Its part of new sessions", class: "wide", value: share, key: (row) => `${row.share} ${row.backup}` },
   { title: "Sessions", class: "num wide", value: (row) => grouped(row.sessions) },
   { title: "Failed", hint: "Dials that failed", class: "num wide", value: (row) => make("span", { class: row.failures ? "bad" : "dim", title: `of ${grouped(row.dials)} dials`, text: grouped(row.failures) }), key: (row) => `${row.failures} ${row.dials}` },
   { title: "", class: "num", value: targetActions, key: (row) => `${row.rule} ${row.target} ${row.ordered} ${row.state} ${state.operator}` },
 ], { empty: "There are no targets." });
 
+function targetCause(row) {
+  const problems = row.checks.map((check) => check.problem).filter(Boolean).map((problem) => `now ${problem}`);
+  return [row.ordered ? "by an operator" : row.cause, ...problems].filter(Boolean).join("; ") || "–";
+}
 function targetState(row) {
   const words = [row.ordered ? "by an operator" : row.cause, row.since === null ? "" : `for ${span(row.since)}`, ...row.checks.map((check) => `${check.name}: ${check.passing === null ? "no verdict yet" : check.passing ? "passes" : check.cause || "fails"}`)];
   const made = pill(row.state, STATES[row.state] ?? "");
@@ -199,13 +204,13 @@ function targetState(row) {
 function share(row) {
   const bar = make("i");
   bar.style.width = `${Math.round(row.share * 100)}%`;
-  return make("span", {}, make("span", { class: "share", title: row.backup ? "a backup" : `${Math.round(row.share * 100)} % of new sessions` }, bar));
+  return make("span", {}, make("span", { class: "share", title: `${Math.round(row.share * 100)} % of new sessions` }, bar), row.backup ? make("span", { class: "dim backup", text: "backup" }) : "");
 }
 function targetActions(row) {
   if (!state.operator) return make("span");
-  const order = (word, question, words) => button(words, () => ask(`${words} ${row.target}?`, question, words, () => post("target", { rule: row.rule, target: row.target, state: word }, `${row.target}: ${word}`)));
-  if (row.ordered) return make("span", { class: "acts" }, order("auto", "Checks and dials decide about it again.", "Release"));
-  return make("span", { class: "acts" }, order("drain", "New sessions go to others. Sessions that it has may finish.", "Drain"), order("down", "It gets no sessions, whatever checks say.", "Down"));
+  const order = (word, question, words, done) => button(words, () => ask(`${words} ${row.target} of the rule ${row.rule}?`, question, words, () => post("target", { rule: row.rule, target: row.target, state: word }, `${row.rule}: ${row.target} is ${done}.`)));
+  if (row.ordered) return make("span", { class: "acts" }, order("auto", "Checks and dials decide about it again, in this rule only.", "Release", "judged by checks and dials"));
+  return make("span", { class: "acts" }, order("drain", "New sessions of this rule go to other targets. Its open sessions may finish. Other rules with this target are not changed.", "Drain", "draining"), order("down", "It gets no sessions of this rule, whatever checks say. Its open sessions may finish; with on-down=close they are closed within a second. Other rules with this target are not changed.", "Down", "down"));
 }
 
 const pair = (value, show) => `${show(value?.client)} / ${show(value?.upstream)}`;
@@ -237,7 +242,7 @@ const faultsTable = new Table("faults-table", [
 function faultActions(row) {
   if (!state.operator) return make("span");
   const word = row.active ? "off" : "on";
-  return button(`Switch ${word}`, () => ask(`Switch ${row.kind} of ${row.rule} ${word}?`, row.active ? "It affects no connection any more. Bytes that it holds are sent." : "It affects new connections, and open ones from their next bytes on.", `Switch ${word}`, () => post("faults", { rule: row.rule, what: word, which: String(row.number) }, `${row.rule}: ${row.kind} ${word}`)));
+  return button(`Switch ${word}`, () => ask(`Switch ${row.kind} of ${row.rule} ${word}?`, row.active ? "It affects no connection any more. Bytes that it holds are sent." : "It affects new connections, and open ones from their next bytes on.", `Switch ${word}`, () => post("faults", { rule: row.rule, what: word, which: String(row.number) }, `${row.rule}: the fault ${row.kind} is ${word}.`)));
 }
 
 // The API
@@ -514,16 +519,23 @@ function detail(session) {
       both("window was full", "rwnd_limited_us", micro), both("our buffer was full", "sndbuf_limited_us", micro),
     ]));
   }
-  const more = [["opened", session.opened], ["age", span(session.duration)], ["relay", session.relay + (session.plan ? ` (planned: ${session.plan.relay}, ${session.plan.why})` : "")], ["dialled in", session.connect_time === null ? "" : micro(Math.round(session.connect_time * 1e6))], ["first byte after", session.first_byte === null ? "" : micro(Math.round(session.first_byte * 1e6))]];
+  const more = [["opened", session.opened], ["age", span(session.duration)], ["relay", relayWords(session)], ["dialled in", session.connect_time === null ? "" : micro(Math.round(session.connect_time * 1e6))], ["first byte after", session.first_byte === null ? "" : micro(Math.round(session.first_byte * 1e6))]];
   for (const [name, tls] of [["TLS of the client", session.tls], ["TLS of the upstream", session.upstream_tls]]) {
     if (tls) more.push([name, [tls.version, tls.cipher, tls.server_name && `server name ${tls.server_name}`, tls.alpn && `ALPN ${tls.alpn}`, tls.client_name && `client ${tls.client_name}`, tls.resumed && "resumed"].filter(Boolean).join(", ")]);
   }
   for (const one of session.attempts ?? []) more.push([`tried ${one.target}`, one.cause]);
   for (const [key, value] of Object.entries(session.notes ?? {})) more.push([key, text(value)]);
   for (const [key, value] of Object.entries(session.dropped ?? {})) more.push([`dropped: ${key}`, grouped(value)]);
-  more.push(["stream of the client", session.client_stream], ["stream of the upstream", session.upstream_stream]);
   parts.push(make("dl", { class: "pairs" }, ...more.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: value })])));
   return parts;
+}
+
+function relayWords(session) {
+  const plan = session.plan;
+  if (!plan) return session.relay;
+  if (plan.relay === session.relay) return `${session.relay}: ${plan.why}`;
+  if (plan.relay === "splice") return `${session.relay} so far; splice for larger amounts that no filter sees (${plan.why})`;
+  return `${session.relay} (the rule's relay is ${plan.relay}: ${plan.why})`;
 }
 
 function sides(title, names, rows) {
