@@ -16,37 +16,44 @@ path                                methods
 ``/version``                        GET                the implemented version of toxiproxy
 =================================== ================== ===================================================
 
-As in toxiproxy, browsers are refused by a ``User-Agent`` that starts with ``Mozilla/``. Browsers also send
-the origin of the page with each request that changes something. Requests with such an origin are refused too.
-There is no password, so the API should listen on the loopback.
+As in toxiproxy, browsers are refused by a ``User-Agent`` that starts with ``Mozilla/``. Pages can change that
+field, so requests with ``Origin`` or ``Sec-Fetch-Site``, which only browsers send, are refused too. A site
+could resolve its name to the listener's address and then read answers without ``Origin`` (DNS rebinding), so
+``Host`` must be an address or a name that the public DNS does not have. There is no password, so the API
+should listen on the loopback.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from io import BytesIO
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from portfwd.admin.web.connection import QuietSite
+from portfwd.admin.web.access import is_own_host
+from portfwd.admin.web.connection import BoundedFactory
 from portfwd.values import printable
 from portfwd.version import __version__
+from portfwd.wire.http_head import RequestHead
 
 #: The version of toxiproxy's API; clients compare it.
 API_VERSION: Final = "2.12.0"
-#: Maximum bytes of the body of a request: enough for thousands of proxies.
-MOST_BODY: Final = 1024 * 1024
-#: Seconds after which an idle connection is closed, as in toxiproxy.
-IDLE: Final = 60
+#: Maximum bytes of the body of a request: 1000 proxies with 250 bytes each.
+MOST_BODY: Final = 256 * 1024
+#: Maximum commas and opening brackets of a body: each is before a JSON value. 1000 proxies have 5000.
+#: Reading one value takes up to a microsecond, for which traffic waits.
+MOST_VALUES: Final = 8192
+#: Maximum digits of a JSON integer. Python needs quadratic time for long ones.
+MOST_DIGITS: Final = 20
+#: Last labels of names that the public DNS does not have (RFC 6761, RFC 6762; ``internal``: ICANN).
+PRIVATE: Final = frozenset({"internal", "local", "test"})
 
 Json = Any
 #: A status code, and the value of the body; None for none.
@@ -115,17 +122,25 @@ def read_json(data: bytes) -> Json:
 
     :raises ValueError: there is none; the message has the reason.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES} values")
     text = data.decode("utf-8-sig").lstrip()
     if not text:
         raise ValueError("EOF")
     try:
-        return json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)[0]
+        return json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).raw_decode(text)[0]
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"an integer has at most {MOST_DIGITS} digits")
+    return int(digits)
 
 
 class ToxiproxyAPI:
@@ -266,11 +281,6 @@ class _Page(Resource):
 
     def render(self, request: Request) -> int | bytes:
         """See `IResource`."""
-        if getattr(request, "is_cut", False):
-            return NOT_DONE_YET
-        if _is_browser(request):
-            request.setResponseCode(403)
-            return b"User agent not allowed\n"
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
         path = [
@@ -302,9 +312,36 @@ class _Page(Resource):
         return 500, ToxiproxyError("internal error; the log has the traceback", 500).as_json()
 
 
-def _is_browser(request: Request) -> bool:
-    agent, origin = (request.getHeader(name) or "" for name in ("user-agent", "origin"))
-    return agent.startswith("Mozilla/") or origin.startswith(("http://", "https://")) or origin == "null"
+class _Refusal(Resource):
+    """The resource of a refused request."""
+
+    isLeaf = True
+
+    def __init__(self, code: int, text: bytes) -> None:
+        super().__init__()
+        self._code = code
+        self._text = text
+
+    def render(self, request: Request) -> bytes:
+        """See `IResource`."""
+        request.setResponseCode(self._code)
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        return self._text
+
+
+def judge(head: RequestHead) -> Resource | None:
+    """See `portfwd.admin.web.connection.Judge`: the refusal of a request of a browser."""
+    if any(agent.startswith(b"Mozilla/") for agent in head.field("user-agent")):
+        return _Refusal(403, b"User agent not allowed\n")
+    if head.field("origin") or head.field("sec-fetch-site"):
+        return _Refusal(403, b"requests of pages are refused\n")
+    if head.host and "." in head.host and not _is_private(head.host):
+        return _Refusal(421, b"use an address, or a host name without dots\n")
+    return None
+
+
+def _is_private(host: str) -> bool:
+    return is_own_host(host) or host.rpartition(".")[2] in PRIVATE
 
 
 def _write(request: Request, answer: Answer | None) -> None:
@@ -321,35 +358,6 @@ def _write(request: Request, answer: Answer | None) -> None:
     request.finish()
 
 
-class _Bounded(Request):
-    """
-    A request whose body is kept in memory. A body that is too long ends the connection.
-
-    :ivar is_cut: whether the body was too long; the request is not processed then.
-    """
-
-    is_cut = False
-
-    def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's
-        # Twisted would store a large body in a file.
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's
-        assert self.content is not None
-        if self.content.tell() + len(data) > MOST_BODY:
-            self.is_cut = True
-            self.channel.forceAbortClient()
-        else:
-            super().handleContentChunk(data)
-
-
-class _Connections(WrappingFactory):
-    """Wraps the protocols of `Site`, so that their transport is accessible."""
-
-    noisy = False
-
-
-def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> WrappingFactory:
+def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> BoundedFactory:
     """The factory of the protocols of the API's connections."""
-    page = _Page(ToxiproxyAPI(proxies))
-    return _Connections(QuietSite(page, requestFactory=_Bounded, timeout=IDLE, reactor=reactor))
+    return BoundedFactory(reactor, _Page(ToxiproxyAPI(proxies)), MOST_BODY, judge)

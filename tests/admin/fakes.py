@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import define
+from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 
 from portfwd.admin.caller import Caller
@@ -202,3 +203,14 @@ def one_turn(clock: Clock) -> None:
     for call in due:
         call.called = 1
         call.func(*call.args, **call.kw)
+
+
+#: Seconds of a turn of `Turning`.
+TURN = 0.001
+
+
+class Turning(Clock):
+    """A clock that, like a reactor, calls nothing in the turn in which it was asked to."""
+
+    def callLater(self, delay: float, *args: Any, **kwargs: Any) -> DelayedCall:
+        return super().callLater(max(delay, TURN), *args, **kwargs)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -16,16 +14,7 @@ from portfwd.admin import metrics_page
 from portfwd.admin.metrics_page import PageOfMetrics, add_pages
 from portfwd.admin.operator_port import Priority
 from portfwd.admin.web.connection import IDLE, MOST_UNREAD, REQUEST_TIME, STUCK, BoundedFactory
-
-#: Seconds of a turn of `Turning`.
-TURN = 0.001
-
-
-class Turning(Clock):
-    """A clock that, like a reactor, calls nothing in the turn in which it was asked to."""
-
-    def callLater(self, delay: float, *args: Any, **kwargs: Any) -> DelayedCall:
-        return super().callLater(max(delay, TURN), *args, **kwargs)
+from tests.admin.fakes import TURN, Turning
 
 
 class Pages:
@@ -205,6 +194,7 @@ class ServingTests(PageCase):
             protocol, transport = self.connect()
             protocol.dataReceived(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
             protocol.dataReceived(b"5\r\nhello\r\n")
+            self.turn()
             self.assertTrue(transport.disconnecting or transport.disconnected, head)
 
     def test_many_that_do_not_read(self) -> None:

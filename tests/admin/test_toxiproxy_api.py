@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from portfwd.admin.toxiproxy_api import API_VERSION, MOST_BODY, ToxiproxyError, read_json, toxiproxy_site
+from portfwd.admin.toxiproxy_api import (
+    API_VERSION,
+    MOST_BODY,
+    MOST_DIGITS,
+    MOST_VALUES,
+    ToxiproxyError,
+    read_json,
+    toxiproxy_site,
+)
 
 NOT_FOUND = ToxiproxyError("proxy not found", 404)
 
@@ -75,7 +83,8 @@ class APICase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.proxies = FakeProxies()
-        self.site = toxiproxy_site(cast(Any, Clock()), self.proxies)
+        self.clock = Clock()
+        self.site = toxiproxy_site(self.clock, self.proxies)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
         """A request's status and body; None for an empty one."""
@@ -86,10 +95,10 @@ class APICase(SynchronousTestCase):
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
         transport = StringTransport()
-        protocol = self.site.buildProtocol(cast(Any, None))
-        assert protocol is not None
-        protocol.makeConnection(cast(Any, transport))
+        protocol = self.site.serve("a test")
+        protocol.makeConnection(transport)
         protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+        self.clock.advance(0)
         head, _, rest = transport.value().partition(b"\r\n\r\n")
         self.transport = transport
         if not head:
@@ -204,19 +213,74 @@ class RefusalTests(APICase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_browsers(self) -> None:
-        """A browser is refused, by its name or by the page that it asks for."""
+        """A browser is refused, by its name or by fields that only browsers send."""
         for headers in (
             {"User_Agent": "Mozilla/5.0 (X11)"},
             {"Origin": "http://evil.example"},
-            {"Origin": "https://evil.example"},
+            {"Origin": "HTTPS://evil.example"},
+            {"Origin": "moz-extension://id"},
+            {"Origin": "http://localhost:8474"},
+            {"Origin": ""},
             {"Origin": "null"},
+            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "same-origin"},
         ):
-            self.assertEqual(self.ask("POST", "/reset", b"", **headers), (403, "User agent not allowed\n"))
+            self.assertEqual(self.ask("POST", "/reset", b"", **headers)[0], 403, headers)
+        self.assertEqual(self.ask("GET", "/", User_Agent="Mozilla/5.0")[1], "User agent not allowed\n")
         self.assertEqual(self.proxies.asked, [])
         self.assertEqual(self.ask("POST", "/reset", b"", User_Agent="axios/1.7 Mozilla/5.0")[0], 204)
 
+    def test_hosts(self) -> None:
+        """A host name that somebody can register is refused; those of containers and machines are not."""
+        for host in ("evil.example", "127.0.0.1.nip.io:8474", "toxiproxy.example.com.", "evil.internal.com"):
+            self.assertEqual(self.ask("GET", "/proxies", Host=host)[0], 421, host)
+        self.assertEqual(self.proxies.asked, [])
+        for host in (
+            "localhost:8474",
+            "toxiproxy:8474",
+            "test_toxiproxy_1",
+            "127.0.0.1:8474",
+            "[::1]:8474",
+            "host.docker.internal:8474",
+            "toxiproxy.default.svc.cluster.local",
+            "a.localhost",
+            "",
+        ):
+            self.assertEqual(self.ask("GET", "/proxies", Host=host)[0], 200, host)
+
+    def test_before_the_body(self) -> None:
+        """A page's request is refused when its head is there, before any of its body is."""
+        transport = StringTransport()
+        protocol = self.site.serve("a page")
+        protocol.makeConnection(transport)
+        protocol.dataReceived(
+            b"POST /proxies HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n"
+        )
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 403 Forbidden\r\n"))
+        self.assertTrue(transport.disconnecting)
+
+    def test_forms(self) -> None:
+        """A body is read as JSON whatever its type is: curl calls it a form."""
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            self.assertEqual(self.ask("POST", "/proxies", b"[1]", Content_Type=kind)[0], 201)
+        self.assertEqual(self.proxies.asked, [("create", [1])] * 2)
+
     def test_large(self) -> None:
-        """A body that is too long ends the connection."""
+        """A body that is too long is refused."""
         status, _ = self.ask("POST", "/proxies", b" " * (MOST_BODY + 1))
-        self.assertEqual((status, self.proxies.asked, self.transport.disconnected), (0, [], True))
+        self.assertEqual((status, self.proxies.asked, self.transport.disconnecting), (413, [], True))
         self.assertEqual(self.ask("POST", "/proxies", b" " * (MOST_BODY - 1) + b"1")[0], 201)
+
+    def test_expensive(self) -> None:
+        """JSON that takes long to read is refused: many values, and long integers."""
+        for body in (
+            b"[" + b"1e1," * MOST_VALUES + b"1]",
+            b"[" + b"[]," * MOST_VALUES + b"1]",
+            b'{"a":{' * MOST_VALUES,
+            b"[" + b"1" * (MOST_DIGITS + 1) + b"]",
+        ):
+            self.assertEqual(self.ask("POST", "/proxies", body)[0], 400, body[:20])
+        self.assertEqual(self.proxies.asked, [])
+        many = [{"name": "a" * 50, "listen": ":1", "upstream": "b" * 50 + ":1", "enabled": True}] * 1000
+        self.assertEqual(self.ask("POST", "/populate", json.dumps(many).encode())[0], 201)

@@ -19,9 +19,8 @@ from twisted.internet.task import LoopingCall
 from portfwd.admin.changes import LoggedLine
 from portfwd.admin.turns import Turns
 from portfwd.admin.web.access import Access
-from portfwd.admin.web.api import MAX_BODY, ApiContext
-from portfwd.admin.web.connection import BoundedFactory
-from portfwd.admin.web.site import WebRoot
+from portfwd.admin.web.api import ApiContext
+from portfwd.admin.web.site import WebRoot, web_factory
 from portfwd.rules.admin_lines import Level
 from portfwd.values import CloseReason, FlowSummary, InetAddress, SessionSummary, TLSInfo
 from tests.admin.fakes import FAULT, RULE, TARGET, FakeOperator, FakeSession
@@ -78,7 +77,7 @@ def main() -> None:
     operator.target_views = [evolve(TARGET, rule=HOSTILE, target=HOSTILE, cause=HOSTILE)]
     access = Access(Level.OPERATOR)
     context = ApiContext(operator, reactor, Turns(reactor), lambda: access)
-    site = BoundedFactory(reactor, WebRoot(context, lambda: True, None), MAX_BODY)
+    site = web_factory(reactor, WebRoot(context, lambda: True, None))
     made = Factory()
     made.buildProtocol = lambda _: site.serve("a browser")  # type: ignore[method-assign]
     port = reactor.listenTCP(0, made, interface="127.0.0.1")

@@ -29,7 +29,7 @@ SHORTEST_TOKEN: Final = 16
 LONGEST_TOKEN: Final = 1024
 
 _TOKEN: Final = re.compile(rb"[!-~]+")
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 #: Values of ``Sec-Fetch-Site`` for requests of the page itself or of the user.
 _OWN: Final = ("same-origin", "none")
 
@@ -46,6 +46,21 @@ class AccessRefusal:
     status: int
     code: str
     message: str
+
+
+def is_own_host(name: str) -> bool:
+    """
+    Whether no site can resolve `name`, from ``Host``, to an address of its choice.
+
+    :param name: in lower case, without brackets and without a trailing dot.
+    """
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def read_token(path: str) -> bytes:
@@ -113,12 +128,7 @@ class Access:
         if match is None:
             return None
         name = match[1].lower().removesuffix(".")
-        if name == "localhost" or name.endswith(".localhost") or name in self.hosts:
-            return name
-        try:
-            return str(ipaddress.ip_address(name.strip("[]")))
-        except ValueError:
-            return None
+        return name if is_own_host(name.strip("[]")) or name in self.hosts else None
 
     def check_origin(
         self, hosts: Iterable[bytes], origins: Iterable[bytes], sites: Iterable[bytes]

@@ -27,7 +27,7 @@ from portfwd.admin.operator import Operator, OperatorError
 from portfwd.admin.requests import Request as Asked
 from portfwd.admin.requests import write_request
 from portfwd.admin.turns import Turns
-from portfwd.admin.web.access import Access, AccessRefusal
+from portfwd.admin.web.access import Access
 from portfwd.admin.web.connection import BoundedRequest
 from portfwd.admin.web.openapi import STATUSES, describe
 from portfwd.admin.web.reading import find_command, methods, read_get, read_post
@@ -38,6 +38,10 @@ MAX_BODY: Final = 16 * 1024
 
 #: Seconds without an event after which a stream sends a comment, so that proxies do not close it.
 HEARTBEAT: Final = 15.0
+
+#: The same after the client has ended its direction. If it has closed the connection instead, the kernel
+#: reports this in reply to the first comment, and the second one fails.
+HALF_CLOSED_HEARTBEAT: Final = 1.0
 
 #: Seconds after which a stream without events sends its head. Refusals come earlier, and have their own
 #: status.
@@ -59,21 +63,6 @@ def _send_json(request: BoundedRequest, line: bytes) -> None:
     request.setHeader(b"content-length", str(len(line)).encode("ascii"))
     request.write(line)
     request.finish()
-
-
-class RefusedPage(Resource):
-    """The resource of a refused request."""
-
-    isLeaf = True
-
-    def __init__(self, refused: AccessRefusal) -> None:
-        super().__init__()
-        self._refused = refused
-
-    def render(self, request: BoundedRequest) -> int:
-        """See `IResource`."""
-        refuse(request, self._refused.status, refusal(self._refused.code, self._refused.message))
-        return NOT_DONE_YET
 
 
 @frozen
@@ -181,6 +170,7 @@ class _Serving:
         self._request.notifyFinish().addErrback(left)
         if self._command.event is not None and not serving.called:
             self._heartbeat = self._clock.callLater(OPENING, self._beat)
+            self._request.connection.on_end = self._beat_now
         serving.addCallback(self._done).addErrback(self._failed)
 
     async def _answer(self) -> tuple[int, bytes]:
@@ -232,7 +222,12 @@ class _Serving:
         return not self._gone and not self._request.connection.stuck
 
     def _wait(self) -> None:
-        self._heartbeat = self._clock.callLater(HEARTBEAT, self._beat)
+        seconds = HALF_CLOSED_HEARTBEAT if self._request.connection.has_ended else HEARTBEAT
+        self._heartbeat = self._clock.callLater(seconds, self._beat)
+
+    def _beat_now(self) -> None:
+        self._stop_beating()
+        self._beat()
 
     def _beat(self) -> None:
         if self._is_listening():

@@ -96,7 +96,7 @@ def read_post(command: Command, body: bytes) -> Request:
     :raises OperatorError: it is not valid.
     """
     try:
-        value = json.loads(body) if body else {}
+        value = json.loads(body, object_pairs_hook=_object) if body else {}
     except (ValueError, RecursionError):
         raise OperatorError("bad-request", "the body is not JSON") from None
     if not isinstance(value, dict):
@@ -120,6 +120,13 @@ def read_post(command: Command, body: bytes) -> Request:
         if key not in value:
             raise OperatorError("bad-request", f"{key} is missing; usage: {command.usage}")
     return _request(command, tuple(known.values()), pairs, {}, repeated)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise OperatorError("bad-request", "a key of the body is given twice")
+    return found
 
 
 def _several(parameter: Parameter[Any], given: object) -> list[str]:

@@ -11,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from portfwd.admin.answers import refusal
 from portfwd.admin.metrics_page import PLAIN, add_health
-from portfwd.admin.web.access import Access, AccessRefusal
-from portfwd.admin.web.api import Api, ApiContext, RefusedPage
-from portfwd.admin.web.connection import BoundedRequest
+from portfwd.admin.web.access import AccessRefusal
+from portfwd.admin.web.api import MAX_BODY, Api, ApiContext, refuse
+from portfwd.admin.web.connection import BoundedFactory, BoundedRequest
 from portfwd.errors import INSTALL
+from portfwd.wire.http_head import RequestHead
 
 #: Maximum connections. Each open page has one for events, and one or two for requests.
 MOST_CONNECTIONS: Final = 48
@@ -37,6 +41,9 @@ PAGE: Final = {
     b"page.css": ("page.css", "text/css; charset=utf-8"),
     b"icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+#: The first segments of paths that need no token and that other sites may link to.
+OPEN: Final = frozenset({*PAGE, b"healthz", b"readyz", b"access.json"})
 
 _HEADERS: Final = {
     "cache-control": "no-store",
@@ -90,9 +97,9 @@ class _NoMetrics(Resource):
 
 class WebRoot(Resource):
     """
-    The root resource, which checks the access of all requests.
+    The root resource, and the access control of all requests.
 
-    ``/healthz``, ``/readyz``, ``/access.json`` and the files of the page need no token.
+    The paths in `OPEN` need no token.
     """
 
     def __init__(
@@ -120,25 +127,47 @@ class WebRoot(Resource):
         self.putChild(b"api", versions)
 
     def getChildWithDefault(self, path: bytes, request: Any) -> Any:  # noqa: N802 - Twisted's
-        """See `IResource`. Returns a refusal if the request has no access."""
-        for name, value in _HEADERS.items():
-            request.setHeader(name.encode("ascii"), value.encode("ascii"))
-        refused = _refused(self._access(), path, request)
-        return super().getChildWithDefault(path, request) if refused is None else RefusedPage(refused)
+        """See `IResource`."""
+        set_headers(request)
+        return super().getChildWithDefault(path, request)
 
     def render(self, request: Any) -> Any:
         """See `IResource`. It is never called, because ``/`` is a child."""
         return NOT_DONE_YET
 
+    def judge(self, head: RequestHead) -> Resource | None:
+        """See `portfwd.admin.web.connection.Judge`: the refusal of a request that has no access."""
+        access, hosts = self._access(), head.field("host")
+        refused = access.check_host(hosts)
+        path = unquote_to_bytes(head.target.partition("?")[0][1:].partition("/")[0])
+        if refused is None and path not in OPEN:
+            refused = access.check_origin(hosts, head.field("origin"), head.field("sec-fetch-site"))
+        if refused is None and path not in OPEN:
+            refused = access.check_token(head.field("authorization"))
+        return None if refused is None else _Refusal(refused)
 
-def _refused(access: Access, path: bytes, request: BoundedRequest) -> AccessRefusal | None:
-    def lines(name: str) -> list[bytes]:
-        return [*request.requestHeaders.getRawHeaders(name.encode("ascii"), [])]
 
-    hosts = lines("host")
-    refused = access.check_host(hosts)
-    if refused is None and path in (b"api", b"metrics"):
-        refused = access.check_origin(hosts, lines("origin"), lines("sec-fetch-site"))
-    if refused is None and path in (b"api", b"metrics"):
-        refused = access.check_token(lines("authorization"))
-    return refused
+def set_headers(request: BoundedRequest) -> None:
+    """Set the headers of all answers."""
+    for name, value in _HEADERS.items():
+        request.setHeader(name.encode("ascii"), value.encode("ascii"))
+
+
+class _Refusal(Resource):
+    """The resource of a refused request."""
+
+    isLeaf = True
+
+    def __init__(self, refused: AccessRefusal) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def render(self, request: BoundedRequest) -> int:
+        set_headers(request)
+        refuse(request, self._refused.status, refusal(self._refused.code, self._refused.message))
+        return NOT_DONE_YET
+
+
+def web_factory(clock: IReactorTime, root: WebRoot) -> BoundedFactory:
+    """The factory of the protocols of a web listener."""
+    return BoundedFactory(clock, root, MAX_BODY, root.judge)

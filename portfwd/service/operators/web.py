@@ -23,9 +23,9 @@ from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.tight_files import LooseFile
 from portfwd.admin.turns import Turns
 from portfwd.admin.web.access import Access, read_token
-from portfwd.admin.web.api import MAX_BODY, ApiContext
+from portfwd.admin.web.api import ApiContext
 from portfwd.admin.web.connection import BoundedFactory
-from portfwd.admin.web.site import MOST_CONNECTIONS, WebRoot
+from portfwd.admin.web.site import MOST_CONNECTIONS, WebRoot, web_factory
 from portfwd.errors import StartError, reason_of
 from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind_first
@@ -139,7 +139,7 @@ class WebListeners(Service):
         clock: Any = self._reactor
         context = ApiContext(self._operator, clock, self._turns, lambda: one.access)
         add: Callable[[Any], object] | None = None if self._figures is None else self._figures.add_to
-        return BoundedFactory(clock, WebRoot(context, lambda: self._forwarder.is_ready, add), MAX_BODY)
+        return web_factory(clock, WebRoot(context, lambda: self._forwarder.is_ready, add))
 
     def startService(self) -> None:
         """

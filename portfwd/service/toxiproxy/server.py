@@ -70,10 +70,7 @@ class ToxiproxyServer(Service):
             sock = again()
         except OSError as problem:
             raise self._refusal(problem) from problem
-        self._port = OperatorPort("toxiproxy", sock, self._reactor, self._connection, bind=again)
-
-    def _connection(self, who: str) -> Any:
-        return self._site.buildProtocol(None)
+        self._port = OperatorPort("toxiproxy", sock, self._reactor, self._site.serve, bind=again)
 
     def _refusal(self, problem: OSError) -> StartError:
         return StartError([cannot_listen("toxiproxy", self._label, problem, self._where)])

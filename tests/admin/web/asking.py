@@ -13,11 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.admin.turns import Turns
 from portfwd.admin.web.access import Access
-from portfwd.admin.web.api import MAX_BODY, ApiContext
-from portfwd.admin.web.connection import BoundedFactory
-from portfwd.admin.web.site import WebRoot
+from portfwd.admin.web.api import ApiContext
+from portfwd.admin.web.site import WebRoot, web_factory
 from portfwd.rules.admin_lines import Level
-from tests.admin.fakes import FakeOperator, FakeSession
+from tests.admin.fakes import TURN, FakeOperator, FakeSession, Turning
 
 TOKEN = b"correct-horse-battery-staple"
 
@@ -54,12 +53,12 @@ class WebCase(SynchronousTestCase):
     """A listener with three sessions behind it, at the level of operators."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock: Clock = Turning()
         self.operator = FakeOperator(*(FakeSession(number) for number in (1, 2, 3)))
         self.access = Access(Level.OPERATOR)
         self.ready = True
         self.context = context = ApiContext(self.operator, self.clock, Turns(self.clock), lambda: self.access)
-        self.factory = BoundedFactory(self.clock, WebRoot(context, lambda: self.ready, None), MAX_BODY)
+        self.factory = web_factory(self.clock, WebRoot(context, lambda: self.ready, None))
 
     def connect(self) -> tuple[Any, StringTransport]:
         """One connection."""
@@ -71,7 +70,7 @@ class WebCase(SynchronousTestCase):
     def turn(self, times: int = 8) -> None:
         """Let the reactor run."""
         for _ in range(times):
-            self.clock.advance(0)
+            self.clock.advance(TURN)
 
     def request(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None

@@ -25,6 +25,7 @@ class HostTests(SynchronousTestCase):
         for host in (
             b"localhost",
             b"LOCALHOST:8080",
+            b"localhost:",
             b"web.localhost:1",
             b"127.0.0.1:8080",
             b"192.0.2.7",
@@ -45,7 +46,6 @@ class HostTests(SynchronousTestCase):
             [b"localhost.evil.example:8080"],
             [b""],
             [b"local host"],
-            [b"localhost:"],
             [b"localhost:80:80"],
             [b"user@localhost"],
             [b"[::1"],

@@ -142,3 +142,13 @@ class ReadingTests(SynchronousTestCase):
                 self.assertIn(error.code, ("bad-request", "line-too-long"))
             else:
                 self.assertEqual(request.words, (text,))
+
+
+class RepeatedKeyTests(SynchronousTestCase):
+    """A JSON object with a key twice."""
+
+    def test_refused(self) -> None:
+        """Two readers could take different values, so it is refused, as in a query."""
+        for body in (b'{"rule":"a","rule":"b"}', b'{"rule":"a","\\u0072ule":"a"}', b'{"rule":{"a":1,"a":1}}'):
+            error = self.assertRaises(OperatorError, post, "pause", body)
+            self.assertEqual((error.code, "given twice" in str(error)), ("bad-request", True))

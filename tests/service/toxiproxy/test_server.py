@@ -60,11 +60,12 @@ class ServerCase(ForwarderCase):
                 client: HTTPConnection = UnixHTTP(where.removeprefix("unix:"))
             else:
                 client = HTTPConnection(where.removeprefix("http://"), timeout=TIMEOUT)
-            client.request(method, path, None if data is None else json.dumps(data))
+            body = None if data is None else json.dumps(data)
+            client.request(method, path, body, {"Host": "localhost"} if where.startswith("unix:") else {})
             answer = client.getresponse()
-            body = answer.read()
+            found = answer.read()
             client.close()
-            return answer.status, json.loads(body) if body else None
+            return answer.status, json.loads(found) if found else None
 
         return await self.in_thread(work)
 
