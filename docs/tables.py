@@ -28,7 +28,7 @@ from portfwd.metrics.names import NAMES
 from portfwd.relay.ends import MEANINGS, MODES, Action, Ends, Event, reachable, step
 from portfwd.relay.states import TRANSITIONS
 from portfwd.rules.codes import CODES
-from portfwd.rules.options import OPTIONS, Needs, Scope
+from portfwd.rules.options import OPTIONS, Affects, Needs, Scope
 from portfwd.rules.support import GAPS
 from portfwd.service.tap import ForwarderOptions
 from portfwd.upstreams.checks.registry import BUILT_IN as BUILT_IN_CHECKS
@@ -59,6 +59,8 @@ def rule_options(word: str) -> str:
         about = option.about
         if option.needs is not Needs.NOTHING:
             about += f"; needs {option.needs.value}"
+        if option.affects is not Affects.ANY:
+            about += f"; for {option.affects.value}"
         if option.name != option.key:
             about += f". In `default` lines and TOML files it is called `{option.name}`"
         value = f"{option.unit}, {option.bounds}" if option.bounds else option.unit

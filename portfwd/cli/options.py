@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from portfwd.cli.reading import FINE
 from portfwd.rules.findings import nearest, shown
-from portfwd.rules.options import OPTIONS, Needs, OptionSpec, Scope
+from portfwd.rules.options import OPTIONS, Affects, Needs, OptionSpec, Scope
 
 #: The exit code for an unknown option.
 UNKNOWN: Final = 1
@@ -83,6 +83,8 @@ def _about(one: OptionSpec) -> str:
     parts = [one.about, f"{one.unit}, {one.bounds}" if one.bounds else one.unit]
     if one.needs is not Needs.NOTHING:
         parts.append(f"needs {one.needs.value}")
+    if one.affects is not Affects.ANY:
+        parts.append(f"for {one.affects.value}")
     if one.name != one.key:
         parts.append(f"'{one.name}' in 'default' lines")
     return "; ".join((*parts, f"default: {one.default}"))
@@ -97,6 +99,7 @@ def _to_json(one: OptionSpec) -> dict[str, Any]:
         "bounds": one.bounds or None,
         "help": one.about,
         "needs": one.needs.value or None,
+        "for": one.affects.value or None,
         "default": one.default,
         "undone_by": one.undo,
     }

@@ -18,6 +18,7 @@ from portfwd.rules.addresses import Place, address_text, is_datagram, is_inet
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.model import (
     DATAGRAM_IDLE,
+    DATAGRAM_KINDS,
     TLS_KINDS,
     UNIX_KINDS,
     AclEntry,
@@ -26,11 +27,12 @@ from portfwd.rules.model import (
     ListenOptions,
     ListenSpec,
     Options,
+    RelayKind,
     RouteSpec,
     Rule,
     TargetSpec,
 )
-from portfwd.rules.options import BY_NAME, Needs, Scope
+from portfwd.rules.options import BY_NAME, Affects, Needs, Scope
 from portfwd.values import is_literal
 
 #: Options by unique name, each with its value and place.
@@ -113,7 +115,7 @@ class RuleDraft:
             options = evolve(options, idle=DATAGRAM_IDLE)
         targets = tuple(_target(target, options, findings) for target in self.targets)
         written = self.targets[0].place.written if self.targets else ("", "")
-        return Rule(
+        rule = Rule(
             name=self.name or address_text(listen, quoted=False),
             listen=ListenSpec(
                 listen.kind, listen.host, listen.ports, listen.path, listen_options, self.listen_where
@@ -129,6 +131,22 @@ class RuleDraft:
             where=self.where,
             places=tuple((name, where) for name, (_, where) in chosen.items()),
         )
+        self._warn(rule, findings)
+        return rule
+
+    def _warn(self, rule: Rule, findings: Findings) -> None:
+        """Warn of the rule's own options that act on nothing in it."""
+        # A `default` line is for other rules too.
+        for settings in (self.settings, *(target.settings for target in self.every_target())):
+            for name, (_, where) in settings.items():
+                affects = BY_NAME[name].affects
+                if affects is not Affects.ANY and not _acts(affects, rule):
+                    findings.warning(
+                        where,
+                        "option-without-effect",
+                        f"{shown(BY_NAME[name].key)} has no effect here: it is for {affects.value}",
+                        "delete it",
+                    )
 
     def _fits(self, name: str) -> bool:
         needs = BY_NAME[name].needs
@@ -151,6 +169,20 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
     if needs is Needs.MIXED:
         return any(is_datagram(target.place) != is_datagram(listen) for target in targets)
     return is_inet(listen) and (":" in listen.host or not is_literal(listen.host))
+
+
+def _acts(affects: Affects, rule: Rule) -> bool:
+    sides: list[ListenSpec | TargetSpec] = [rule.listen, *rule.every_target()]
+    if affects is Affects.STREAMS:
+        return any(one.kind not in DATAGRAM_KINDS for one in sides)
+    if affects is Affects.TCP:
+        return any(one.kind not in DATAGRAM_KINDS and one.kind not in UNIX_KINDS for one in sides)
+    if affects is Affects.PIPES:
+        relays = rule.options.relay is RelayKind.AUTO or rule.options.relay is RelayKind.SPLICE
+        return relays and rule.is_plain
+    if affects is Affects.CONNECTIONS:
+        return rule.listen.kind not in DATAGRAM_KINDS
+    return len(sides) > 2
 
 
 def _complain(name: str, where: Location, findings: Findings) -> None:

@@ -52,6 +52,21 @@ class Needs(enum.Enum):
     MIXED = "datagrams on one side and a stream on the other"
 
 
+class Affects(enum.Enum):
+    """
+    What an option acts on. A rule that has none of it gets a warning, because the option has no effect there.
+
+    The value is the end of the message. `Needs` is for options that would be meaningless, which are errors.
+    """
+
+    ANY = ""
+    STREAMS = "streams of bytes"
+    TCP = "TCP connections"
+    PIPES = "sessions whose both ends are plain sockets, unless relay=copy or relay=pair"
+    CONNECTIONS = "listeners for connections"
+    SEVERAL = "rules with several targets"
+
+
 @frozen
 class OptionSpec:
     """
@@ -81,6 +96,11 @@ class OptionSpec:
     default: str
     needs: Needs = Needs.NOTHING
     bounds: str = ""
+
+    @property
+    def affects(self) -> Affects:
+        """What it acts on."""
+        return AFFECTS.get(self.name, Affects.ANY)
 
     def value(self, text: str) -> Any:
         """
@@ -330,4 +350,17 @@ RULE: Final[Mapping[str, OptionSpec]] = MappingProxyType(
 #: Those that may stand in a ``target`` clause, by key.
 TARGET: Final[Mapping[str, OptionSpec]] = MappingProxyType(
     {option.key: option for option in OPTIONS if option.scope is Scope.TARGET}
+)
+#: What options act on that do not act on every rule.
+AFFECTS: Final[Mapping[str, Affects]] = MappingProxyType(
+    {
+        **dict.fromkeys(("buffer", "bulk-buffer", "relay", "half-close", "linger"), Affects.STREAMS),
+        **dict.fromkeys(("nodelay", "keepalive", "user-timeout", "tcp-info"), Affects.TCP),
+        "pipe": Affects.PIPES,
+        **dict.fromkeys(("backlog", "on-deny"), Affects.CONNECTIONS),
+        **dict.fromkeys(
+            ("balance", "weight", "backup", "slowstart", "max-fails", "fail-timeout", "tries", "stick"),
+            Affects.SEVERAL,
+        ),
+    }
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.errors import RulesError
 from portfwd.rules import parse
 from portfwd.rules.model import ListenOptions, Options
+from portfwd.rules.options import OPTIONS, Affects, Scope
 from tests.rules.grammars.test_native import codes, rule
 
 
@@ -74,3 +76,40 @@ class FitTests(SynchronousTestCase):
         self.assertEqual(
             (rules[1].listen.options, rules[1].options), (ListenOptions(mode=0o600), Options(ca="x"))
         )
+
+
+#: Rules of different kinds, with the place of an option of each side, and what no option acts on there.
+KINDS: dict[str, set[Affects]] = {
+    "10.0.0.1:1 {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL},
+    "10.0.0.1:1 {before} -> 10.0.0.5:1, 10.0.0.6:1 {after}": set(),
+    "unix:/a {before} -> unix:/b, unix:/c {after}": {Affects.TCP},
+    "unix:/a {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL},
+    "10.0.0.1:1 {before} -> tls:10.0.0.5:1 {after}": {Affects.SEVERAL, Affects.PIPES},
+    "10.0.0.1:1/udp {before} -> 10.0.0.5:1/udp {after}": set(Affects) - {Affects.ANY},
+    "10.0.0.1:1/udp {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL, Affects.PIPES, Affects.CONNECTIONS},
+}
+
+
+class EffectTests(SynchronousTestCase):
+    """Options that act on nothing in a rule."""
+
+    def codes(self, text: str) -> set[str]:
+        """The codes of all problems and warnings of `text`."""
+        try:
+            return {one.code for one in parse(text, "f").warnings}
+        except RulesError as refusal:
+            return {one.code for one in refusal.problems}
+
+    def test_every_option(self) -> None:
+        """Each option in each kind of rule: it acts, or is refused, or there is a warning."""
+        for pattern, unaffected in KINDS.items():
+            for option in OPTIONS:
+                word = f"{option.key}={option.undo}"
+                before, after = (word, "") if option.scope is Scope.LISTENER else ("", word)
+                codes = self.codes(pattern.format(before=before, after=after) + "\n")
+                told = "option-without-effect" in codes
+                self.assertEqual(told, option.affects in unaffected, (pattern, word, codes))
+
+    def test_inherited(self) -> None:
+        """A ``default`` line is for other rules too, so that it gives no warning."""
+        self.assertEqual(self.codes("default half-close=1m\n10.0.0.1:1/udp -> 10.0.0.5:1/udp\n"), set())

@@ -181,10 +181,9 @@ function ruleActions(row) {
 }
 
 const targetsTable = new Table("targets-table", [
-  { title: "Target", class: "addr clip", value: (row) => row.target },
+  { title: "Target", class: "clip", value: targetName, key: (row) => `${row.target} ${targetCause(row)}` },
   { title: "Rule", class: "clip", value: (row) => (row.name ? `${row.rule} (${row.name})` : row.rule) },
   { title: "State", value: targetState, key: (row) => JSON.stringify([row.state, row.cause, row.ordered, row.checks]) },
-  { title: "Why", hint: "The cause of the state, and checks that failed without changing it", class: "clip wide", value: targetCause },
   { title: "Share", hint: "Its part of new sessions", class: "wide", value: share, key: (row) => `${row.share} ${row.backup}` },
   { title: "Sessions", class: "num wide", value: (row) => grouped(row.sessions) },
   { title: "Failed", hint: "Dials that failed", class: "num wide", value: (row) => make("span", { class: row.failures ? "bad" : "dim", title: `of ${grouped(row.dials)} dials`, text: grouped(row.failures) }), key: (row) => `${row.failures} ${row.dials}` },
@@ -193,7 +192,11 @@ const targetsTable = new Table("targets-table", [
 
 function targetCause(row) {
   const problems = row.checks.map((check) => check.problem).filter(Boolean).map((problem) => `now ${problem}`);
-  return [row.ordered ? "by an operator" : row.cause, ...problems].filter(Boolean).join("; ") || "–";
+  return [row.ordered ? "by an operator" : row.cause, ...problems].filter(Boolean).join("; ");
+}
+function targetName(row) {
+  const cause = targetCause(row);
+  return make("span", {}, make("span", { class: "addr", title: row.target, text: row.target }), cause ? make("small", { class: "cause", title: cause, text: cause }) : "");
 }
 function targetState(row) {
   const words = [row.ordered ? "by an operator" : row.cause, row.since === null ? "" : `for ${span(row.since)}`, ...row.checks.map((check) => `${check.name}: ${check.passing === null ? "no verdict yet" : check.passing ? "passes" : check.cause || "fails"}`)];
