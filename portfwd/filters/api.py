@@ -5,7 +5,8 @@ The filter contract: the methods of filters and factories, and the connection th
 A filter sees the bytes of one connection and returns what to do with them. It uses no socket, clock or
 thread. The relay is responsible for held bytes, half-close, backpressure, timers, files and accounting.
 
-`portfwd.filters.answers` has the verdicts that a filter returns; `portfwd.filters.chain.chain` applies them.
+`portfwd.filters.verdict_kinds` has the verdicts that a filter returns; `portfwd.filters.chain.chain` applies
+them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
 
 from portfwd.errors import DialError
-from portfwd.filters.answers import (
+from portfwd.filters.services import Log, Services
+from portfwd.filters.verdict_kinds import (
     DONE,
     DROP,
     NEED_MORE,
@@ -43,7 +45,6 @@ from portfwd.filters.answers import (
     Verdict,
     Wake,
 )
-from portfwd.filters.services import Log, Services
 from portfwd.values import Address, Direction, Note, SessionSummary, Side, TLSInfo
 
 __all__ = [

@@ -4,7 +4,8 @@ Checks the verdicts that a filter has returned, and converts them to steps.
 
 All verdicts are checked before the first one is applied, so a filter whose third verdict is invalid has not
 done the first two. Errors are written for authors of filters. `steps_of` decides about the bytes that the
-filter was called with. `portfwd.filters.chain.chain` performs the steps.
+filter was called with. `portfwd.filters.verdict_kinds` defines the verdicts, and
+`portfwd.filters.chain.inquiry` performs the steps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Final
 
 from attrs import frozen
 
-from portfwd.filters.answers import Item
 from portfwd.filters.api import (
     DONE,
     DROP,
@@ -37,6 +37,7 @@ from portfwd.filters.api import (
     StartTLS,
     Wake,
 )
+from portfwd.filters.verdict_kinds import Item
 from portfwd.values import Direction, InetAddress, Side, UnixAddress, counted
 
 
@@ -122,7 +123,7 @@ def read_verdict(verdict: object, *, datagrams: bool = False) -> list[Item]:
     return items
 
 
-def answers(item: Item, *, datagrams: bool = False) -> bool:
+def consumes(item: Item, *, datagrams: bool = False) -> bool:
     """
     Whether `item` decides about the bytes that the filter was called with.
 
@@ -162,9 +163,9 @@ def steps_of(
     :param direction: direction of `data`.
     :param data: the bytes that the filter was called with; None if the method judges no bytes.
     """
-    spoken = any(answers(item, datagrams=datagrams) for item in items)
+    consumed = any(consumes(item, datagrams=datagrams) for item in items)
     for item in items:
-        if data is not None and _passes(item, spoken=spoken):
+        if data is not None and _passes(item, consumed=consumed):
             yield Forward(data)
             data = None
         match item:
@@ -186,16 +187,16 @@ def steps_of(
                     yield Stop()
             case _:
                 yield item
-    if data is not None and not spoken:
+    if data is not None and not consumed:
         waits = any(isinstance(item, Await) and item.pauses(direction) for item in items)
         yield Wait(data) if waits else Forward(data)
 
 
-def _passes(item: Item, *, spoken: bool) -> bool:
+def _passes(item: Item, *, consumed: bool) -> bool:
     """Whether `item` passes the bytes that the filter was called with."""
     if isinstance(item, Bypass):
         return item.data is None
-    return item is None or (item is DONE and not spoken)
+    return item is None or (item is DONE and not consumed)
 
 
 def _read(verdict: object, items: list[Item], datagrams: bool, depth: int) -> None:

@@ -28,7 +28,7 @@ from portfwd.filters import (
     Sink,
     Wake,
 )
-from portfwd.filters.verdicts import MAX_DEPTH, alters, answers, read_verdict
+from portfwd.filters.verdicts import MAX_DEPTH, alters, consumes, read_verdict
 
 SINK = Sink("file", "/tmp/copy", 1024)
 
@@ -130,7 +130,7 @@ class KindTests(SynchronousTestCase):
             b"", b"x", Forward(b""), Reply(b"x"), NEED_MORE, NeedMore(rest=b""), Bypass(1), DROP, Close("no"),
             Delay(1, b"x"),
         ):  # fmt: skip
-            self.assertTrue(answers(verdict), verdict)
+            self.assertTrue(consumes(verdict), verdict)
 
     def test_silent(self) -> None:
         """These do not: the bytes pass, or wait for the `Await`."""
@@ -139,11 +139,11 @@ class KindTests(SynchronousTestCase):
             None, DONE, Copy(SINK, b"x"), Wake(1), Await(awaitable), Route(), Delay(1),
             Announce(InetAddress("192.0.2.9", 1)),
         ):  # fmt: skip
-            self.assertFalse(answers(verdict), verdict)
+            self.assertFalse(consumes(verdict), verdict)
 
     def test_delayed_datagram(self) -> None:
         """An empty datagram that is delayed is one all the same."""
-        self.assertTrue(answers(Delay(1, b""), datagrams=True))
+        self.assertTrue(consumes(Delay(1, b""), datagrams=True))
 
     def test_alters(self) -> None:
         """Only what leaves the stream as it is lets a filter be left out later."""

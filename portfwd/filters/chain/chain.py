@@ -19,11 +19,10 @@ Results
 
 The bytes that a filter was called with
     The verdict decides about them. ``None`` passes them at its place in a list. If no part of a verdict
-    consumes them (bytes, `Forward`, `Reply`, `Delay` with data, `NeedMore`, `Bypass`, `DROP`, `Close`), they
-    pass after the rest. A verdict with an `Await` keeps them for `IFilter.resumed`. `IFilter.woken` judges no
-    bytes: held bytes stay unless it returns `DONE`, `Bypass` or a `NeedMore` with a rest. In methods without
-    bytes (``opened``, ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the
-    client.
+    consumes them (`portfwd.filters.verdict_kinds` lists those that do), they pass after the rest. A verdict
+    with an `Await` keeps them for `IFilter.resumed`. `IFilter.woken` judges no bytes: held bytes stay unless
+    it returns `DONE`, `Bypass` or a `NeedMore` with a rest. In methods without bytes (``opened``,
+    ``connected``, ``dial_failed``), `Forward` goes to the upstream and `Reply` to the client.
 
 Announcements
     A filter that judges clients must not see the address of a load balancer. Filters behind one whose factory

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from portfwd.filters.answers import Item
 from portfwd.filters.api import (
     DONE,
     DROP,
@@ -38,6 +37,7 @@ from portfwd.filters.chain.effects import Abandon, Begin, Finish, Judge, Store
 from portfwd.filters.chain.failing import Awaited, Failing
 from portfwd.filters.chain.link import Link, Stage
 from portfwd.filters.chain.under_way import MOST_STEPS, UnderWay
+from portfwd.filters.verdict_kinds import Item
 from portfwd.filters.verdicts import Keep, Skip, Step, Stop, Wait, Want, alters, read_verdict, steps_of
 from portfwd.quantities import format_duration
 from portfwd.values import TO_UPSTREAM, counted
