@@ -376,10 +376,14 @@ def points(key: str, count: int) -> Sequence[float]:
 
 def make_picker(balance: Balance, draw: Callable[[], float], total: Callable[[], int]) -> Picker:
     """Make the picker of ``balance=``; the arguments are those of `Random` and `BySource`."""
-    if balance is Balance.ROUNDROBIN:
-        return RoundRobin()
-    if balance is Balance.LEASTCONN:
-        return LeastConn()
-    if balance is Balance.RANDOM:
-        return Random(draw)
-    return BySource(total) if balance is Balance.SOURCE else First()
+    match balance:
+        case Balance.FIRST:
+            return First()
+        case Balance.ROUNDROBIN:
+            return RoundRobin()
+        case Balance.LEASTCONN:
+            return LeastConn()
+        case Balance.RANDOM:
+            return Random(draw)
+        case Balance.SOURCE:
+            return BySource(total)
