@@ -81,8 +81,9 @@ class CloseReason(enum.Enum):
     """
     The reason for the end of a session, as two letters similar to HAProxy's.
 
-    The first letter is the side (``C`` client, ``S`` upstream; lower case if its time limit expired). The
-    second one is the phase (``D`` data, ``H`` half-closed, ``C`` connecting). Log, metrics, status and tests
+    The first letter is the cause: ``C`` the client, ``S`` the upstream, lower case if its time limit expired;
+    other letters are other causes. The second one is the phase: ``D`` data, ``H`` half-closed, ``C``
+    connecting, ``T`` TLS handshake with the client, ``N`` no target to dial. Log, metrics, status and tests
     all use this table.
     """
 
