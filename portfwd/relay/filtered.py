@@ -6,6 +6,9 @@ The session passes bytes, ends, the result of the dial, timers and results to th
 (`portfwd.filters.chain.chain`) and performs the effects that it returns: write, dial, judge, stop reading,
 finish. A direction that no filter needs any more is relayed by the streams again, which may splice it.
 
+Two base classes have parts of it: `portfwd.relay.announced` judges an announced client, and
+`portfwd.relay.awaiting_session` waits for results. `portfwd.relay.secured` adds TLS that a filter starts.
+
 If no factory has made a filter for the client, this is a plain session.
 """
 
@@ -412,8 +415,7 @@ class FilteredSession(AwaitingSession):
         mode = Mode.RESET if effect.abort else Mode.END_AND_READ
         client = self._client.stream
         # A reset may destroy an answer that the client has not read. Without an answer, reset the client so
-        # that
-        # it does not continue to write.
+        # that it does not continue to write.
         unanswered = (
             self._upstream.stream is None
             and client is not None
@@ -464,6 +466,7 @@ class FilteredSession(AwaitingSession):
         log_trouble(self._log, effect, self)
 
 
+# `effects.Secure` is missing here: only sessions of `portfwd.relay.secured` get it.
 _ACTIONS: Final[dict[type, Callable[[FilteredSession, Any], None]]] = {
     effects.Write: FilteredSession._write_to,
     effects.SendEnd: FilteredSession._end,

@@ -14,7 +14,7 @@ An exception of a stream, or of portfwd's own code, ends only this session, with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,9 +41,6 @@ from portfwd.relay.reasons import reason_of
 from portfwd.relay.states import State, follow
 from portfwd.streams.stream import Loss, Stream
 from portfwd.values import Address, CloseReason, Side, as_inet, counted
-
-if TYPE_CHECKING:
-    pass
 
 # Access to an enum member calls its metaclass; access to a name of the module does not.
 _ACCEPTED: Final = State.ACCEPTED

@@ -2,7 +2,7 @@
 """
 Chooses the next target of a session, and receives the results.
 
-A dial does not know the number of targets, which of them are full, or the reason of their order.
+So a dial need not know how many targets there are, which of them are full, or how they are ordered.
 """
 
 from __future__ import annotations

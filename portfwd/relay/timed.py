@@ -7,24 +7,15 @@ The part of a session that ends it after too long without progress.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from portfwd.relay.containment import contained
-from portfwd.relay.ends import (
-    Ends,
-    Event,
-)
+from portfwd.relay.ends import Ends, Event
 from portfwd.relay.record import SessionRecord
 from portfwd.relay.silence import LOOKS, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State
 from portfwd.rules.model import Options
-from portfwd.values import (
-    CloseReason,
-    Side,
-)
-
-if TYPE_CHECKING:
-    pass
+from portfwd.values import CloseReason, Side
 
 _RELAYING: Final = State.RELAYING
 

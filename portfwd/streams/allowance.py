@@ -3,9 +3,9 @@
 The bytes that a flow may still read, by a count, by a grant, or by both.
 
 A flow without bounds has no `Allowance`. The two bounds are the bytes that filters let pass without being
-shown, and the bytes that rate limiters grant. A flow that requests bytes before a read lowers its grant by
-each read; a flow that does not know the size of a read before accounts for the bytes afterwards. Pure: the
-flow reports its reads, and the rate limiter is passed in.
+shown, and the bytes that rate limiters grant. A flow between sockets gets a grant before it reads, and lowers
+it by each read. A flow between transports learns the size of a read afterwards, and pays for it then. Pure:
+the flow reports its reads, and the rate limiter is passed in.
 """
 
 from __future__ import annotations
