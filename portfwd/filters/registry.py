@@ -14,6 +14,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, Final
@@ -142,15 +143,20 @@ class Registry:
     """
 
     def __init__(self, origins: Iterable[Origin]) -> None:
-        self._origins = by_name(origins)
+        """:param origins: an iterator is used up when the first filter is looked for by its name."""
+        self._given = origins
         self._found: dict[str, FoundPlugin] = {}
 
     def __repr__(self) -> str:
         return f"<Registry {len(self._origins)} filters, {len(self._found)} imported>"
 
+    @cached_property
+    def _origins(self) -> dict[str, list[Origin]]:
+        return by_name(self._given)
+
     @classmethod
     def installed(cls) -> Registry:
-        """The filters of all installed distributions and the built-in ones."""
+        """The filters of all installed distributions and the built-in ones; found once, at the first use."""
         return cls(installed_origins(GROUP, BUILT_IN))
 
     @property

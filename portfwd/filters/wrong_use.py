@@ -83,7 +83,8 @@ def wrong_attributes(factory: Any) -> list[str]:
         if method is not None and not (callable(method) and _takes(method, count)):
             found.append(f"{name} must be callable as {call}")
     if not isinstance(factory, type) and type(factory) is not Factory:
-        found += _wrong_methods(type(factory), _OF_FACTORIES, "a factory")
+        kind: type = type(factory)
+        found += _wrong_factory_methods(kind)
     return found
 
 
@@ -104,7 +105,18 @@ def built_class(factory: Any) -> type | None:
 
 def wrong_methods(cls: type) -> list[str]:
     """Findings about methods of a filter class that cannot be called or never will be."""
-    return _wrong_methods(cls, _OF_FILTERS, "a filter")
+    return list(_wrong_filter_methods(cls))
+
+
+# Cached, because this takes a millisecond, and many clauses may have the same class.
+@lru_cache(maxsize=256)
+def _wrong_filter_methods(cls: type) -> tuple[str, ...]:
+    return tuple(_wrong_methods(cls, _OF_FILTERS, "a filter"))
+
+
+@lru_cache(maxsize=256)
+def _wrong_factory_methods(cls: type) -> tuple[str, ...]:
+    return tuple(_wrong_methods(cls, _OF_FACTORIES, "a factory"))
 
 
 @lru_cache(maxsize=256)

@@ -22,7 +22,6 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from portfwd.errors import Problem, StartError
-from portfwd.filters.registry import Registry
 from portfwd.kernel.socket_addresses import fixed_address
 from portfwd.kernel.socket_options import apply_settings, listening_settings
 from portfwd.limits.descriptors import DescriptorBudget
@@ -55,6 +54,7 @@ from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import Clause, configure
+from portfwd.service.build.plugins import Plugins
 from portfwd.service.build.rule_streams import choose_streams, context_of
 from portfwd.service.build.target_texts import target_reader
 from portfwd.service.build.targets import TLSCreators, described, destination
@@ -62,7 +62,6 @@ from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listening import ready_streams
 from portfwd.service.tls.starting import tls_starts
-from portfwd.upstreams.checks.registry import CheckRegistry
 from portfwd.values import Side
 
 
@@ -112,10 +111,12 @@ class RuleMaker:
         wall_clock: Callable[[], float] = time.time,
         ids: Iterator[int] | None = None,
         factories: Factories | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         """
         :param ids: source of session numbers; None to start at 1.
         :param factories: the existing factories of filters.
+        :param plugins: the plug-ins that the rules may name; None for the installed ones.
         """
         self._context = context
         self._log = log
@@ -123,9 +124,8 @@ class RuleMaker:
         self._ids = itertools.count(1) if ids is None else ids
         self._everywhere = AccessList(ruleset.access)
         self._creators: TLSCreators = {}
-        self._registry: Registry | None = None
+        self._plugins = Plugins() if plugins is None else plugins
         self.selection = (Factories() if factories is None else factories).select()
-        self._checks: CheckRegistry | None = None
         self.problems: list[Problem] = []
         self.failures: list[str] = []
 
@@ -141,16 +141,12 @@ class RuleMaker:
         context, limiters = context_of(rule, self._context)
         filters: tuple[Clause, ...] = ()
         if rule.filters:
-            if self._registry is None:
-                self._registry = Registry.installed()
-            configured = configure(rule, self._registry, selection=self.selection)
+            configured = configure(rule, self._plugins.filters, selection=self.selection)
             filters = configured.clauses
             self.problems += configured.problems
         checks: tuple[ReadyCheck, ...] = ()
         if rule.checks:
-            if self._checks is None:
-                self._checks = CheckRegistry.installed()
-            ready_checks = configure_checks(rule, self._checks)
+            ready_checks = configure_checks(rule, self._plugins.checks)
             checks = ready_checks.checks
             self.problems += ready_checks.problems
         streams = choose_streams(rule, context, limiters, filters)
@@ -219,14 +215,18 @@ def live_rules(
     wall_clock: Callable[[], float] = time.time,
     ids: Iterator[int] | None = None,
     factories: Factories | None = None,
+    plugins: Plugins | None = None,
 ) -> list[Planned]:
     """
     Make all live rules, one for each port of a range.
 
     :param factories: the existing factories of filters; those of these rules are added.
+    :param plugins: see `RuleMaker`.
     :raises StartError: a filter, target or endpoint cannot be prepared; with one line for each.
     """
-    maker = RuleMaker(ruleset, context, log, wall_clock=wall_clock, ids=ids, factories=factories)
+    maker = RuleMaker(
+        ruleset, context, log, wall_clock=wall_clock, ids=ids, factories=factories, plugins=plugins
+    )
     made: list[Planned] = []
     for rule in ruleset.rules:
         make = maker.prepare(rule)

@@ -12,7 +12,8 @@ session. Both are optional. If ``start`` raises, the rules are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from attrs import define
@@ -105,6 +106,12 @@ class Selection:
         """Add the new factory of a clause."""
         self._kept[key] = Kept(key[0], name, factory, options, routes, code)
 
+    def keep(self, rules: Collection[str]) -> None:
+        """Keep the existing factories of all clauses of unchanged rules, which are given by name."""
+        for key, kept in self._owner.kept.items():
+            if key[0] in rules:
+                self._kept.setdefault(key, kept)
+
     def clauses(self, rule: str) -> list[tuple[str, Any]]:
         """Name and factory of each clause of a rule, in order."""
         return [(kept.name, kept.factory) for kept in self._kept.values() if kept.rule == rule]
@@ -150,6 +157,8 @@ class Factories:
         self.metrics = FilterMetrics()
         self.code = FilterCode()
         self._retired: list[Kept] = []
+        #: Number of started factories by rule and filter, which share their metrics.
+        self._started: Counter[tuple[str, str]] = Counter()
         self._reactor: Reactor | None = None
 
     def __repr__(self) -> str:
@@ -197,6 +206,7 @@ class Factories:
                 self._forget_metrics(kept)
                 return f"{kept.rule}: filter {kept.name}: its method start failed: {told(error)}"
         kept.started = True
+        self._started[kept.rule, kept.name] += 1
         return ""
 
     @property
@@ -226,6 +236,7 @@ class Factories:
         if not kept.started:
             return
         kept.started = False
+        self._started[kept.rule, kept.name] -= 1
         stop: Callable[[], None] | None = getattr(kept.factory, "stop", None)
         if stop is not None:
             try:
@@ -236,9 +247,6 @@ class Factories:
 
     def _forget_metrics(self, kept: Kept) -> None:
         owner = (kept.rule, kept.name)
-        if not any(one.started and (one.rule, one.name) == owner for one in self._every()):
+        if not self._started[owner]:
+            del self._started[owner]
             self.metrics.forget(*owner)
-
-    def _every(self) -> Iterator[Kept]:
-        yield from self.kept.values()
-        yield from self._retired

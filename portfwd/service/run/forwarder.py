@@ -46,6 +46,7 @@ from portfwd.service.build.build import Binder, Planned, RuleMaker, count_descri
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
+from portfwd.service.build.plugins import Plugins
 from portfwd.service.daemon.context import make_context
 from portfwd.service.daemon.garbage import Making, collector_unchanged
 from portfwd.service.run.checking import Checks
@@ -130,8 +131,14 @@ class Forwarder(SteeredService):
         self.ruleset = self._reloaded = ruleset
         self._added: tuple[Rule, ...] = ()
         self._factories = Factories() if factories is None else factories
+        self._plugins = Plugins()
         self._planned = live_rules(
-            ruleset, context, self._session_log, ids=self._session_numbers, factories=self._factories
+            ruleset,
+            context,
+            self._session_log,
+            ids=self._session_numbers,
+            factories=self._factories,
+            plugins=self._plugins,
         )
         self.names = ListenerNames(resolver_of(reactor), reactor)
         self.binder = Binder(context, self.budget, self.names.addresses)
@@ -376,12 +383,21 @@ class Forwarder(SteeredService):
         Add `rules` to the ruleset, in place of those added before, completely or not at all.
 
         They stay over reloads and are otherwise like other rules. This works as a reload but is not counted
-        as one.
+        as one, looks for no plug-ins, and reads no files of unchanged rules. For the sessions of a replaced
+        rule its ``on-remove`` decides, also if another rule has its listener now.
 
         :returns: see `reload`.
         """
-        added = tuple(rules)
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._become(self._reloaded, added)))
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._add(tuple(rules))))
+
+    async def _add(self, added: tuple[Rule, ...]) -> ReloadResult:
+        gone = {id(one) for one in self._added} - {id(one) for one in added}
+        result = await self._become(self._reloaded, added, plugins=self._plugins)
+        if result.applied:
+            for live in self.retired_rules:
+                if id(live.rule) in gone:
+                    self.retired_rules.leave(live, live.options.on_remove)
+        return result
 
     async def _become(
         self,
@@ -390,7 +406,9 @@ class Forwarder(SteeredService):
         dry_run: bool = False,
         log: SessionLog | None = None,
         code: bool = False,
+        plugins: Plugins | None = None,
     ) -> ReloadResult:
+        """:param plugins: those found before; None to look for plug-ins, and for changed files of rules."""
         begun = time.monotonic()
         self._work.longest = 0.0
         twice = {rule.name for rule in ruleset.rules} & {rule.name for rule in added}
@@ -400,7 +418,7 @@ class Forwarder(SteeredService):
         whole = evolve(ruleset, rules=(*ruleset.rules, *added)) if added else ruleset
         with self._making():
             try:
-                result = await self._change(whole, dry_run, log, code)
+                result = await self._change(whole, dry_run, log, code, plugins)
             except CancelledError:
                 result = ReloadResult(dry_run=dry_run, failures=("the forwarder is stopping",))
         self.names.settle(applied=result.applied)
@@ -426,7 +444,12 @@ class Forwarder(SteeredService):
         self.last_reload_refused = True
 
     async def _change(
-        self, ruleset: Ruleset, dry_run: bool, log: SessionLog | None, code: bool
+        self,
+        ruleset: Ruleset,
+        dry_run: bool,
+        log: SessionLog | None,
+        code: bool,
+        before: Plugins | None,
     ) -> ReloadResult:
         if not self.running:
             return ReloadResult(dry_run=dry_run, failures=("the forwarder is not running",))
@@ -437,14 +460,21 @@ class Forwarder(SteeredService):
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log
+        plugins = Plugins() if before is None else before
         maker = RuleMaker(
-            ruleset, self.context, session_log, ids=self._session_numbers, factories=self._factories
+            ruleset,
+            self.context,
+            session_log,
+            ids=self._session_numbers,
+            factories=self._factories,
+            plugins=plugins,
         )
         problem = maker.selection.import_again(modules_of(ruleset)) if code else ""
         if problem:
             return ReloadResult(dry_run=dry_run, failures=(problem,))
         resolve = self.names.addresses
         change = Transition(self._bound, self.ruleset, ruleset, maker, self.binder, self.budget, resolve)
+        change.keeps_unchanged = before is not None
         try:
             await self._work.in_slices(change.prepare(dry_run=dry_run))
         except BaseException:
@@ -461,6 +491,7 @@ class Forwarder(SteeredService):
             )
         imported = [f"the module {one} was imported again" for one in maker.selection.imported]
         await self._work.to_the_end(self._switch(change, ruleset, session_log))
+        self._plugins = plugins
         self._stop_factories()
         result = ReloadResult(applied=True, difference=change.difference, notes=(*change.notes, *imported))
         if self.running:

@@ -45,9 +45,12 @@ class Rivals:
 
     def add(self, bound: Bound) -> None:
         """Add `bound`, which is closed if the reload is applied."""
-        place = None if bound.closed else _place(Planned(bound.live, bound.offset, bound.endpoint))
-        if place is not None:
-            self._at.setdefault(place, []).append(bound)
+        if bound.closed:
+            return
+        place = _place(Planned(bound.live, bound.offset, bound.endpoint))
+        # A rule may have any free port; then the kernel has chosen one for each of its addresses.
+        for one in _chosen_ports(bound) if place is None else {place}:
+            self._at.setdefault(one, []).append(bound)
 
     def bound_at(self, planned: Planned) -> Sequence[Bound]:
         """The listeners at the place of `planned`."""
@@ -164,6 +167,12 @@ def _of_twisted(bound: Bound) -> list[socket.socket]:
 
 def _has_port(sock: socket.socket) -> bool:
     return sock.fileno() >= 0 and sock.family != getattr(socket, "AF_UNIX", None)
+
+
+def _chosen_ports(bound: Bound) -> set[Place]:
+    """The ports of the listeners of a rule that has any free port."""
+    addresses = [one.address for one in bound.listeners]
+    return {one.port for one in addresses if isinstance(one, InetAddress)}
 
 
 def _place(planned: Planned) -> Place | None:

@@ -72,6 +72,7 @@ class Transition:
     """
     One change from the active rules to others.
 
+    :ivar keeps_unchanged: whether an unchanged rule stays as it is, although its files may have changed.
     :ivar difference: the difference, after the preparation.
     :ivar problems: problems of filters.
     :ivar failures: one line for each failure.
@@ -90,6 +91,7 @@ class Transition:
     _binder: Binder
     _budget: DescriptorBudget
     _resolve: Callable[[str], Sequence[str]]
+    keeps_unchanged: bool = field(default=False, init=False)
     difference: Difference = field(factory=Difference, init=False)
     failures: list[str] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -156,6 +158,7 @@ class Transition:
         same_access = self._before.access == self._after.access
         rule: Rule | None = None
         make: Callable[[int], Planned] | None = None
+        kept: set[str] = set()
         for port in self._ports:
             bound = port.bound
             if port.rule is not rule:
@@ -165,11 +168,12 @@ class Transition:
             if (
                 bound is not None
                 and same_access
-                and is_reusable(port.rule)
-                and bound.live.rule == port.rule
+                and (self.keeps_unchanged or is_reusable(port.rule))
+                and (bound.live.rule is port.rule or bound.live.rule == port.rule)
                 and bound.live.name == port.name
             ):
                 self._same.append((bound, port))
+                kept.add(port.rule.name)
                 planned = Planned(bound.live, port.offset, bound.endpoint)
             else:
                 if make is None:
@@ -182,6 +186,7 @@ class Transition:
             elif bound is None or needs is not None:
                 self._wanted.append(_Wanted(port, planned, bound, needs))
             yield
+        self._maker.selection.keep(kept)
         self.failures += self._maker.failures
 
     def _renewal(self, bound: Bound, rule: Rule) -> ListenerRenewal | None:

@@ -10,7 +10,7 @@ closes its connections, as in toxiproxy. Two extensions: one request may make a 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,14 +23,15 @@ from portfwd.errors import Location, RulesError
 from portfwd.filters.builtin.toxic_slots import ToxicSet
 from portfwd.filters.builtin.toxics import BadToxic, Toxic, changed_toxic, read_toxic, text_of
 from portfwd.kernel.reactor import Reactor
-from portfwd.rules.diagnostics import format_problem
-from portfwd.rules.model import Rule, Ruleset
+from portfwd.rules.model import NOWHERE, Rule, Ruleset
+from portfwd.rules.steps import Steps
 from portfwd.rules.tokens import NAME
 from portfwd.service.build.from_objects import ruleset_from
+from portfwd.service.daemon.slices import Slices
 from portfwd.service.run.reload import ReloadResult
 from portfwd.service.toxiproxy.proxy_address import ProxyAddress
 
-#: Maximum number of proxies. Each has a listener, and each change processes all rules.
+#: Maximum number of proxies. Each has a listener, and each change compares all rules.
 MOST_PROXIES: Final = 1000
 
 _PROTOCOLS: Final = ("tcp", "udp")
@@ -134,15 +135,8 @@ class ToxicProxies:
         proxy, enabled = self._read(data, "")
         if proxy.name in self._proxies:
             raise ToxiproxyError("proxy already exists", 409)
-        await self._put(proxy, enabled)
+        await self._become({**self._proxies, proxy.name: proxy}, {proxy.name} if enabled else ())
         return proxy.as_json()
-
-    async def _put(self, proxy: ToxicProxy, enabled: bool) -> None:
-        if len(self._proxies) >= MOST_PROXIES:
-            raise ToxiproxyError(f"too many proxies: there are at most {MOST_PROXIES}", 409)
-        if enabled:
-            await self._start(proxy)
-        self._proxies[proxy.name] = proxy
 
     async def update(self, name: str, data: Any) -> Json:
         """Change the addresses of a proxy, or enable or disable it. Missing attributes are not changed."""
@@ -154,59 +148,58 @@ class ToxicProxies:
         listen = _address(_text(fields, "listen", str(proxy.listen))).here
         upstream = str(_address(_text(fields, "upstream", proxy.upstream)))
         enabled = _switch(fields, proxy.rule is not None)
-        if (listen, upstream) != (proxy.listen, proxy.upstream) or not enabled:
-            await self._stop(proxy)
-            proxy.listen, proxy.upstream = listen, upstream
-        if enabled and proxy.rule is None:
-            await self._start(proxy)
-        return proxy.as_json()
+        stays = enabled and (listen, upstream) == (proxy.listen, proxy.upstream)
+        after = evolve(proxy, listen=listen, upstream=upstream, rule=proxy.rule if stays else None)
+        await self._become({**self._proxies, name: after}, {name} if enabled else ())
+        return after.as_json()
 
     async def delete(self, name: str) -> None:
         """Delete a proxy."""
         await self._in_turn(lambda: self._delete(name))
 
     async def _delete(self, name: str) -> None:
-        await self._stop(self._named(name))
-        self._proxies.pop(name).toxics.clear()
+        gone = self._named(name)
+        await self._become({key: one for key, one in self._proxies.items() if one is not gone}, ())
+        gone.toxics.clear()
 
     async def populate(self, data: Any) -> tuple[list[Json], ToxiproxyError | None]:
         """
         Create several proxies, or replace proxies that differ. Equal ones are not changed.
 
-        :returns: the proxies up to the first error, and that error.
+        :returns: the proxies; if one of them cannot be made, none and the error.
         """
         return await self._in_turn(lambda: self._populate(data))
 
     async def _populate(self, data: Any) -> tuple[list[Json], ToxiproxyError | None]:
         if not isinstance(data, list):
             return [], ToxiproxyError("bad request body: expected a list of proxies", 400)
-        made: list[Json] = []
         try:
-            wanted = [self._read(one, f" at proxy {number}") for number, one in enumerate(data, 1)]
-            for proxy, enabled in wanted:
-                made.append(await self._add_or_replace(proxy, enabled))
+            after, enabled = await self._in_slices(self._wanted(data))
+            await self._become(after, enabled)
         except ToxiproxyError as problem:
-            return made, problem
-        return made, None
+            return [], problem
+        return [after[one["name"]].as_json() for one in data], None
 
-    async def _add_or_replace(self, proxy: ToxicProxy, enabled: bool) -> Json:
-        there = self._proxies.get(proxy.name)
-        if there is not None:
-            if _identity(there) == _identity(proxy):
-                return there.as_json()
-            await self._stop(there)
-            del self._proxies[proxy.name]
-        await self._put(proxy, enabled)
-        return proxy.as_json()
+    def _wanted(self, data: Sequence[Any]) -> Steps[tuple[dict[str, ToxicProxy], set[str]]]:
+        """The proxies after a request to create several, and the names of those that it enables."""
+        after = dict(self._proxies)
+        enabled: set[str] = set()
+        for number, one in enumerate(data, 1):
+            proxy, is_enabled = self._read(one, f" at proxy {number}")
+            there = after.get(proxy.name)
+            if there is None or _identity(there) != _identity(proxy):
+                after[proxy.name] = proxy
+                (enabled.add if is_enabled else enabled.discard)(proxy.name)
+            yield
+        return after, enabled
 
     async def reset(self) -> None:
-        """Enable all proxies, and remove all toxics."""
+        """Enable all proxies, and remove all toxics. If one cannot be enabled, nothing is changed."""
         await self._in_turn(self._reset)
 
     async def _reset(self) -> None:
-        for proxy in tuple(self._proxies.values()):
-            if proxy.rule is None:
-                await self._start(proxy)
+        await self._become(self._proxies, self._proxies.keys())
+        for proxy in self._proxies.values():
             proxy.toxics.clear()
         await self._wait_until_applied()
 
@@ -249,55 +242,46 @@ class ToxicProxies:
         finally:
             self._turn.release()
 
-    async def _start(self, proxy: ToxicProxy) -> None:
-        rule = self._rule_of(proxy)
-        await self._apply([*self._rules(), rule])
-        proxy.rule = rule
-        bound = self._forwarder.addresses.get(rule.name, ())
-        if bound:
-            proxy.listen = evolve(proxy.listen, port=int(bound[0].rpartition(":")[2]))
+    async def _become(self, after: Mapping[str, ToxicProxy], enabled: Collection[str]) -> None:
+        """
+        Change to the proxies `after` in one reload. If one of them cannot listen, nothing is changed.
 
-    async def _stop(self, proxy: ToxicProxy) -> None:
-        rule, proxy.rule = proxy.rule, None
-        if rule is not None:
-            await self._apply(self._rules())
+        :param after: the proxies by name; those of `enabled` get a rule if they have none.
+        """
+        if len(after) > MOST_PROXIES:
+            raise ToxiproxyError(f"too many proxies: there are at most {MOST_PROXIES}", 409)
+        made = await self._in_slices(self._new_rules(after, enabled))
+        wanted = [made.get(name, proxy.rule) for name, proxy in after.items()]
+        rules = [one for one in wanted if one is not None]
+        before = [one.rule for one in self._proxies.values() if one.rule is not None]
+        if [id(one) for one in rules] != [id(one) for one in before]:
+            result = await self._forwarder.add_rules(rules)
+            if result.refused:
+                raise ToxiproxyError(result.failures[0], 500)
+        self._proxies = dict(after)
+        addresses = self._forwarder.addresses
+        for name, rule in made.items():
+            proxy = self._proxies[name]
+            proxy.rule = rule
+            bound = addresses.get(rule.name, ())
+            if bound:
+                proxy.listen = evolve(proxy.listen, port=int(bound[0].rpartition(":")[2]))
 
-    def _rules(self) -> list[Rule]:
-        return [one.rule for one in self._proxies.values() if one.rule is not None]
+    def _new_rules(self, after: Mapping[str, ToxicProxy], enabled: Collection[str]) -> Steps[dict[str, Rule]]:
+        """Rules for the proxies that are to be enabled and have none."""
+        own = {id(one.rule) for one in self._proxies.values()}
+        taken = {rule.name for rule in self._forwarder.ruleset.rules if id(rule) not in own}
+        taken |= {one.rule.name for one in after.values() if one.rule is not None}
+        made = {}
+        for name, proxy in after.items():
+            if name in enabled and proxy.rule is None:
+                rule = made[name] = _rule_of(proxy, _free_name(name, taken))
+                taken.add(rule.name)
+            yield
+        return made
 
-    async def _apply(self, rules: Sequence[Rule]) -> None:
-        result = await self._forwarder.add_rules(rules)
-        if result.refused:
-            raise ToxiproxyError(result.failures[0], 500)
-
-    def _rule_of(self, proxy: ToxicProxy) -> Rule:
-        suffix = "/udp" if proxy.protocol == "udp" else ""
-        upstream = ProxyAddress.read(proxy.upstream)
-        try:
-            made = ruleset_from(
-                f"{proxy.listen.words}{suffix}",
-                f"{upstream}{suffix}",
-                filters=proxy.toxics.slots,
-                name=self._name_for(proxy),
-                options={"on_remove": "cut"},
-            )
-        except RulesError as refused:
-            raise ToxiproxyError(format_problem(refused.problems[0]), 400) from None
-        (rule,) = made.rules
-        filters = tuple(evolve(one, name="toxic") for one in rule.filters)
-        return evolve(rule, filters=filters, where=Location(f"toxiproxy proxy {proxy.name!r}"))
-
-    def _name_for(self, proxy: ToxicProxy) -> str:
-        """The name of the proxy's rule: its own name if that is valid and free."""
-        taken = {rule.name for rule in self._forwarder.ruleset.rules}
-        name = proxy.name
-        if name in taken or not NAME.fullmatch(name):
-            name = f"toxiproxy-{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}"
-        number, found = 1, name
-        while found in taken:
-            number += 1
-            found = f"{name}-{number}"
-        return found
+    async def _in_slices(self, steps: Steps[T]) -> T:
+        return await Slices(self._reactor, steps).start()
 
     # Requests
 
@@ -320,6 +304,41 @@ class ToxicProxies:
         _add_all(toxics, more)
         proxy = ToxicProxy(name, listen, str(_address(upstream)), protocol, toxics)
         return proxy, _switch(fields, True)
+
+
+def _rule_of(proxy: ToxicProxy, name: str) -> Rule:
+    """The rule of a proxy. Its parts have no places, because their text is none of a user's."""
+    suffix = "/udp" if proxy.protocol == "udp" else ""
+    upstream = ProxyAddress.read(proxy.upstream)
+    try:
+        made = ruleset_from(
+            f"{proxy.listen.words}{suffix}",
+            f"{upstream}{suffix}",
+            filters=proxy.toxics.slots,
+            name=name,
+            options={"on_remove": "cut"},
+        )
+    except RulesError as refused:
+        raise ToxiproxyError(refused.problems[0].message, 400) from None
+    (rule,) = made.rules
+    return evolve(
+        rule,
+        listen=evolve(rule.listen, where=NOWHERE),
+        targets=tuple(evolve(one, where=NOWHERE) for one in rule.targets),
+        filters=tuple(evolve(one, name="toxic") for one in rule.filters),
+        where=Location(f"toxiproxy proxy {proxy.name!r}"),
+    )
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """The name of the rule of proxy `name`: the same if it is valid and free."""
+    if name in taken or not NAME.fullmatch(name):
+        name = f"toxiproxy-{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}"
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
 
 
 def _identity(proxy: ToxicProxy) -> tuple[ProxyAddress, str, str]:

@@ -85,13 +85,11 @@ class ToxiproxyServer(Service):
         )
 
     async def _begin(self) -> None:
-        made, problem = await self._proxies.populate(self._config)
+        _, problem = await self._proxies.populate(self._config)
         if problem is not None:
             self._log.error(
-                "toxiproxy: config={path}: only the first {count} of {total} proxies were made: {problem}",
+                "toxiproxy: config={path}: no proxy was made: {problem}",
                 path=self._config_path,
-                count=len(made),
-                total=len(self._config),
                 problem=problem,
             )
         port = self._port

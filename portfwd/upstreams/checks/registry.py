@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -103,14 +104,19 @@ class CheckRegistry:
     """The available checks; `CheckRegistry.installed` returns those of this Python."""
 
     def __init__(self, origins: Iterable[Origin]) -> None:
-        self._origins = by_name(origins)
+        """:param origins: an iterator is used up when the first check is looked for by its name."""
+        self._given = origins
+
+    @cached_property
+    def _origins(self) -> dict[str, list[Origin]]:
+        return by_name(self._given)
 
     def __repr__(self) -> str:
         return f"<CheckRegistry {len(self._origins)} checks>"
 
     @classmethod
     def installed(cls) -> CheckRegistry:
-        """Return the checks of all installed distributions and the built-in ones."""
+        """Return the checks of all installed distributions and the built-in ones; found at the first use."""
         return cls(installed_origins(GROUP, BUILT_IN))
 
     def origins(self) -> Iterator[Origin]:

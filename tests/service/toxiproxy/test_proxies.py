@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from portfwd.admin.toxiproxy_api import Toxiproxies, ToxiproxyError
+from portfwd.filters import registry
+from portfwd.rules.model import Rule
+from portfwd.service.build.build import RuleMaker
 from portfwd.service.run.forwarder import Forwarder
+from portfwd.service.run.reload import ReloadResult
 from portfwd.service.toxiproxy import proxies as module
 from portfwd.service.toxiproxy.proxies import ToxicProxies
 from portfwd.values import CloseReason
@@ -245,7 +250,7 @@ class PopulateTests(ProxiesCase):
         self.assertEqual(list(self.relay.addresses), ["a"])
 
     async def test_problems(self) -> None:
-        """What is wrong with a description makes none of them; what is found later keeps those before."""
+        """If one of them cannot be made, none is made."""
         self.assertEqual(
             await self.populate({"name": "a"}, {}), ([], "missing required field: name at proxy 2")
         )
@@ -255,8 +260,85 @@ class PopulateTests(ProxiesCase):
         made_names, text = await self.populate(
             {"name": "a", "listen": "localhost:0"}, {"name": "b", "listen": used}
         )
-        self.assertEqual(made_names, ["a"])
+        self.assertEqual((made_names, self.proxies.proxies(), self.relay.addresses), ([], {}, {}))
         self.assertIn("in use", text)
+        self.patch(module, "MOST_PROXIES", 1)
+        self.assertEqual(
+            await self.populate({"name": "a", "enabled": False}, {"name": "b", "enabled": False}),
+            ([], "too many proxies: there are at most 1"),
+        )
+
+    async def test_failed_replacement(self) -> None:
+        """A proxy whose new address is taken stays as it was, with its toxics and connections."""
+        await self.populate({"name": "a", "listen": "localhost:0", "toxics": [LATENCY]})
+        first = self.proxies.proxy("a")
+        await self.conversation(first["listen"])
+        used = f"127.0.0.1:{a_used_port(self)}"
+        made, text = await self.populate({"name": "a", "listen": used})
+        self.assertEqual((made, self.proxies.proxy("a"), self.relay.session_count), ([], first, 1))
+        self.assertIn("in use", text)
+        text, status = await self.problem(self.proxies.update("a", {"listen": used}))
+        self.assertEqual((status, self.proxies.proxy("a"), self.relay.session_count), (500, first, 1))
+
+    async def test_exchanged(self) -> None:
+        """One request may move a proxy and give its address to another one."""
+        await self.populate({"name": "a", "listen": "localhost:0"})
+        listen = self.proxies.proxy("a")["listen"]
+        made, text = await self.populate(
+            {"name": "b", "listen": listen}, {"name": "a", "listen": f"127.0.0.1:{a_free_port()}"}
+        )
+        self.assertEqual((made, text, self.proxies.proxy("b")["listen"]), (["b", "a"], "", listen))
+        for name in ("a", "b"):
+            await self.conversation(self.proxies.proxy(name)["listen"])
+
+    async def test_twice(self) -> None:
+        """The last description of a name applies."""
+        made, text = await self.populate(
+            {"name": "a", "listen": "localhost:0"}, {"name": "a", "listen": "localhost:0", "enabled": False,
+                                                     "upstream": "127.0.0.1:1"})  # fmt: skip
+        self.assertEqual((made, text), (["a", "a"], ""))
+        self.assertEqual((self.proxies.proxy("a")["enabled"], self.relay.addresses), (False, {}))
+
+    async def test_work(self) -> None:
+        """Each request is one reload, which prepares new rules only and looks for no plug-ins."""
+        reloads: list[int] = []
+        prepared: list[str] = []
+        add, prepare = self.relay.add_rules, RuleMaker.prepare
+
+        def added(rules: Sequence[Rule]) -> Deferred[ReloadResult]:
+            reloads.append(len(rules))
+            return add(rules)
+
+        def noted(maker: RuleMaker, rule: Rule, before: Any = None) -> Any:
+            prepared.append(rule.name)
+            return prepare(maker, rule, before)
+
+        self.patch(self.relay, "add_rules", added)
+        self.patch(RuleMaker, "prepare", noted)
+        self.patch(registry, "entry_points", lambda **_: self.fail("plug-ins were looked for"))
+        await self.populate(*({"name": name, "listen": "localhost:0"} for name in "abcd"))
+        await self.made("e")
+        for name in "ab":
+            await self.proxies.update(name, {"enabled": False})
+        await self.proxies.update("c", {"upstream": self.target, "enabled": True})
+        await self.proxies.reset()
+        await self.proxies.reset()
+        self.assertEqual(reloads, [4, 5, 4, 3, 5])
+        self.assertEqual(prepared, ["a", "b", "c", "d", "e", "a", "b"])
+        await self.conversation(self.proxies.proxy("e")["listen"])
+
+    async def test_plain_words(self) -> None:
+        """Errors have no places and no text of rules, which the client has not written."""
+        used = f"127.0.0.1:{a_used_port(self)}"
+        for fields in (
+            {"listen": used},
+            {"listen": "192.0.2.1:80"},
+            {"upstream": "bad..name:1"},
+            {"listen": "bad..name:1"},
+        ):
+            text, _ = await self.problem(self.made("b", **fields))
+            for part in ("<rule>", "^", "\n", "toxiproxy proxy"):
+                self.assertNotIn(part, text, fields)
 
     async def test_reset(self) -> None:
         """All are enabled, and no toxic is left."""
