@@ -26,7 +26,8 @@ should listen on the loopback.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -329,14 +330,14 @@ class _Refusal(Resource):
         return self._text
 
 
-def judge(head: RequestHead) -> Resource | None:
+def _judge(hosts: Collection[str], head: RequestHead) -> Resource | None:
     """See `portfwd.admin.web.connection.Judge`: the refusal of a request of a browser."""
     if any(agent.startswith(b"Mozilla/") for agent in head.field("user-agent")):
         return _Refusal(403, b"User agent not allowed\n")
     if head.field("origin") or head.field("sec-fetch-site"):
         return _Refusal(403, b"requests of pages are refused\n")
-    if head.host and "." in head.host and not _is_private(head.host):
-        return _Refusal(421, b"use an address, or a host name without dots\n")
+    if "." in head.host and head.host not in hosts and not _is_private(head.host):
+        return _Refusal(421, b"use an address or a name without dots, or write host=NAME into the rules\n")
     return None
 
 
@@ -358,6 +359,12 @@ def _write(request: Request, answer: Answer | None) -> None:
     request.finish()
 
 
-def toxiproxy_site(reactor: IReactorTime, proxies: Toxiproxies) -> BoundedFactory:
-    """The factory of the protocols of the API's connections."""
-    return BoundedFactory(reactor, _Page(ToxiproxyAPI(proxies)), MOST_BODY, judge)
+def toxiproxy_site(
+    reactor: IReactorTime, proxies: Toxiproxies, hosts: Collection[str] = ()
+) -> BoundedFactory:
+    """
+    The factory of the protocols of the API's connections.
+
+    :param hosts: further names that are accepted in ``Host``, in lower case.
+    """
+    return BoundedFactory(reactor, _Page(ToxiproxyAPI(proxies)), MOST_BODY, partial(_judge, hosts))

@@ -108,11 +108,13 @@ class ToxiproxySpec:
     :ivar address: a literal and its port, or a unix socket.
     :ivar config: file with proxies to begin with, JSON, as written.
     :ivar seed: the chances of its toxics follow from it.
+    :ivar hosts: names by which clients may call it, besides those that the public DNS does not have.
     """
 
     address: Address
     config: str | None = None
     seed: int = 0
+    hosts: tuple[str, ...] = ()
     where: Location = field(default=NOWHERE, eq=False, repr=False)
 
 
@@ -170,7 +172,7 @@ def _is_local(host: str) -> bool:
 
 
 def read_toxiproxy(reading: Reading, scope: FileScope, line: Line, words: list[Word]) -> None:
-    """Read ``toxiproxy HOST:PORT | unix:PATH [config=FILE] [seed=N] [remote=on]``."""
+    """Read ``toxiproxy HOST:PORT | unix:PATH [config=FILE] [seed=N] [remote=on] [host=NAME,…]``."""
     _read(reading, line, words, _TOXIPROXY, _toxiproxy_spec)
 
 
@@ -185,6 +187,7 @@ _TOXIPROXY: Final[Mapping[str, ValueKind]] = {
     "config": readers.text("file"),
     "seed": readers.whole(0, 2**63 - 1),
     "remote": readers.switch(),
+    "host": readers.text("name"),
 }
 _KINDS: Final = {"admin": _ADMIN, "web": _WEB, "manhole": _MANHOLE, "toxiproxy": _TOXIPROXY}
 #: The options of these lines.
@@ -279,8 +282,12 @@ def _check_mode(mode: int, level: Level) -> None:
         )
 
 
-def _web_spec(address: Word, values: Mapping[str, Any], where: Location) -> WebSpec:
-    level, token = values.get("level", Level.READ), values.get("token-file")
+def _hosts(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """
+    The names of ``host=``, in lower case.
+
+    :raises WordFault: one is not a name.
+    """
     hosts = tuple(values["host"].lower().split(",")) if "host" in values else ()
     for name in hosts:
         if not _HOST_NAME.fullmatch(name):
@@ -289,6 +296,12 @@ def _web_spec(address: Word, values: Mapping[str, Any], where: Location) -> WebS
                 f"{shown(name)} in host= is no name",
                 "write host=NAME, or NAMES with commas between",
             )
+    return hosts
+
+
+def _web_spec(address: Word, values: Mapping[str, Any], where: Location) -> WebSpec:
+    level, token = values.get("level", Level.READ), values.get("token-file")
+    hosts = _hosts(values)
     if address.text.startswith("unix:"):
         mode = values.get("mode", ADMIN_MODE)
         if token is None:
@@ -355,9 +368,10 @@ def _loopback(word: Word) -> InetAddress:
 
 
 def _toxiproxy_spec(address: Word, values: Mapping[str, Any], where: Location) -> ToxiproxySpec:
-    config, seed = values.get("config"), values.get("seed", 0)
+    config, seed, hosts = values.get("config"), values.get("seed", 0), _hosts(values)
     if address.text.startswith("unix:"):
-        return ToxiproxySpec(UnixAddress(_unix_path(address.text.removeprefix("unix:"))), config, seed, where)
+        path = _unix_path(address.text.removeprefix("unix:"))
+        return ToxiproxySpec(UnixAddress(path), config, seed, hosts, where)
     place = read_place(address, Role.LISTEN, lambda name, protocol: None)
     host = "127.0.0.1" if place.host == "localhost" else place.host or "::"
     try:
@@ -372,4 +386,4 @@ def _toxiproxy_spec(address: Word, values: Mapping[str, Any], where: Location) -
             "whoever reaches this address can let portfwd listen anywhere and connect to anything",
             "write localhost:8474, or add remote=on if only the right people can reach it",
         )
-    return ToxiproxySpec(InetAddress(host, place.ports.first), config, seed, where)
+    return ToxiproxySpec(InetAddress(host, place.ports.first), config, seed, hosts, where)

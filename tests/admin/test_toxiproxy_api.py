@@ -247,6 +247,8 @@ class RefusalTests(APICase):
             "",
         ):
             self.assertEqual(self.ask("GET", "/proxies", Host=host)[0], 200, host)
+        self.site = toxiproxy_site(self.clock, self.proxies, ("toxi.example.com",))
+        self.assertEqual(self.ask("GET", "/proxies", Host="Toxi.example.com:8474")[0], 200)
 
     def test_before_the_body(self) -> None:
         """A page's request is refused when its head is there, before any of its body is."""

@@ -177,6 +177,10 @@ class ToxiproxyTests(SynchronousTestCase):
             ("toxiproxy localhost:8474", ToxiproxySpec(InetAddress("127.0.0.1", 8474))),
             ("toxiproxy [::1]:1 config=a.json seed=7", ToxiproxySpec(InetAddress("::1", 1), "a.json", 7)),
             ("toxiproxy unix:/run/t/s", ToxiproxySpec(UnixAddress("/run/t/s"))),
+            (
+                "toxiproxy localhost:1 host=A.example,b",
+                ToxiproxySpec(InetAddress("127.0.0.1", 1), hosts=("a.example", "b")),
+            ),
             ("toxiproxy :8474 remote=on", ToxiproxySpec(InetAddress("::", 8474))),
             ("toxiproxy 10.0.0.1:8474 remote=on", ToxiproxySpec(InetAddress("10.0.0.1", 8474))),
             ("toxiproxy localhost:1\ntoxiproxy localhost:2", ToxiproxySpec(InetAddress("127.0.0.1", 2))),
@@ -195,6 +199,7 @@ class ToxiproxyTests(SynchronousTestCase):
             ("toxiproxy db.example:1", ("bad-address", 1, 11)),
             ("toxiproxy localhost:1-2", ("bad-address", 1, 11)),
             ("toxiproxy localhost:1/udp", ("bad-address", 1, 11)),
+            ("toxiproxy localhost:1 host=a:1", ("bad-host", 1, 11)),
             ("toxiproxy unix:@x", ("bad-path", 1, 16)),
             ("toxiproxy localhost:1 seed=x", ("bad-value", 1, 28)),
             ("toxiproxy localhost:1 sed=1", ("unknown-option", 1, 23)),

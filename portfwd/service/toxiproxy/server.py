@@ -54,7 +54,7 @@ class ToxiproxyServer(Service):
             line = f"toxiproxy: {spec.config}: {reason_of(problem)} ({spec.where})"
             raise StartError([line]) from None
         self._proxies = ToxicProxies(forwarder, reactor, spec.seed)
-        self._site = toxiproxy_site(reactor, self._proxies)
+        self._site = toxiproxy_site(reactor, self._proxies, spec.hosts)
 
     def __repr__(self) -> str:
         return f"<ToxiproxyServer {self.address or 'not bound'} {self._proxies!r}>"
