@@ -68,6 +68,7 @@ class SessionRecord:
     _counted_at: TargetOccupancy | None = None
     _left: tuple[int, int] | None = None
     _tcp_info: tuple[bytes, bytes] | None = None
+    _acknowledged_at = float("-inf")
     passages: Sequence[PassedSession] = ()
     attempts: Sequence[FailedAttempt] = ()
 

@@ -10,8 +10,8 @@ A receiver does not acknowledge continuously. Linux opens a closed window only w
 or one segment is free (``__tcp_select_window``). A reader of 5 KB/s with default buffers on the loopback
 interface acknowledges 65 to 95 KB every 13 to 26 seconds, one of 40 KB/s every 2.4 seconds. A shorter limit
 would consider such readers silent. While bytes are undelivered, a session is therefore not silent before
-`LONGEST_STEP`. When everything is acknowledged, the limit of the rule holds again, from the last
-acknowledgement.
+`LONGEST_STEP`; nor is it after the last acknowledgement of such a reader, which may still have a buffer to
+read.
 
 ``half-close`` is for a side that has received the other's end and sends nothing. While bytes are undelivered,
 the reader may pause as long as before the end (a printer without paper, a pager), so only ``idle`` applies.
@@ -35,9 +35,9 @@ LOOKS: Final = 8
 #: shorter limit.
 LONGEST_STEP: Final = 60.0
 
-#: Seconds at least between two polls while bytes are undelivered, if the limit of the rule is shorter.
-#: Networks and delayed acknowledgements (RFC 1122 section 4.2.3.2: 0.5 s) take less.
-SHORTEST_PAUSE: Final = 1.0
+#: Seconds after a write from which an acknowledgement shows a slow reader. Networks and delayed
+#: acknowledgements (RFC 1122 section 4.2.3.2: 0.5 s) take less.
+SLOW_AFTER: Final = 1.0
 
 #: Seconds by which a timer may be early, or a sum of seconds inexact.
 EARLY: Final = 0.001
@@ -86,18 +86,18 @@ def silence_reason(
     return _IDLE[silent], f"idle={idle or 0:g}s"
 
 
-def next_look(limit: float, ends: Ends, quiet: float, *, undelivered: bool) -> float:
+def next_look(limit: float, ends: Ends, quiet: float, *, slow: bool) -> float:
     """
     Seconds until the next poll of a session; 0 if it is silent.
 
     :param limit: result of `silence_limit`.
     :param quiet: seconds since the last progress.
-    :param undelivered: whether a peer has bytes to acknowledge.
+    :param slow: whether a peer has bytes to acknowledge, or its late acknowledgement was the last progress.
     """
-    if undelivered:
+    if slow:
         # linger is for peers that do not acknowledge, so it is not extended.
         allowed = limit if ends.broken else max(limit, LONGEST_STEP)
-        pause = min(allowed / LOOKS, max(limit, SHORTEST_PAUSE))
+        pause = min(allowed / LOOKS, max(limit, SLOW_AFTER))
     else:
         allowed = limit
         # The first poll checks for bytes in a send queue. Without any, one poll at the end is enough.

@@ -12,7 +12,7 @@ from typing import Final
 from portfwd.relay.containment import contained
 from portfwd.relay.ends import Ends, Event
 from portfwd.relay.record import SessionRecord
-from portfwd.relay.silence import LOOKS, next_look, shrank, silence_limit, silence_reason
+from portfwd.relay.silence import LOOKS, SLOW_AFTER, next_look, shrank, silence_limit, silence_reason
 from portfwd.relay.states import State
 from portfwd.rules.model import Options
 from portfwd.values import CloseReason, Side
@@ -43,15 +43,22 @@ class TimedSession(SessionRecord):
             self._waits_half_closed = True
             self._rule.half_closed.wait(self, self._look)
             return
-        self._silence = self._clock.callLater(
-            next_look(limit, ends, self.silent_for(), undelivered=False), self._look
-        )
+        self._silence = self._clock.callLater(next_look(limit, ends, self._quiet(), slow=False), self._look)
+
+    def _moved_at(self, *, own: bool = False) -> float:
+        """Time of the last progress, or with `own` of the last read or write, in seconds of the reactor."""
+        moved = [
+            half.stream.last_moved() for half in (self._client, self._upstream) if half.stream is not None
+        ]
+        return max(moved) if own else max(self._touched, *moved)
+
+    def _quiet(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock.seconds() - self._moved_at()
 
     def silent_for(self) -> float:
         """Seconds since the last progress."""
-        streams = (self._client.stream, self._upstream.stream)
-        moved = [stream.last_moved() for stream in streams if stream is not None]
-        return self._clock.seconds() - max(self._touched, *moved)
+        return self._quiet()
 
     def undelivered(self) -> tuple[int, int]:
         """Numbers of unacknowledged bytes for the client and for the upstream, if known."""
@@ -71,14 +78,15 @@ class TimedSession(SessionRecord):
             return
         before, self._left = self._left, self.undelivered()
         if shrank(before, self._left):
-            self._touched = self._clock.seconds()
+            self._touched = self._acknowledged_at = self._clock.seconds()
         undelivered = any(self._left)
         limit = silence_limit(options, ends, undelivered=undelivered)
         if limit is None:
             # The reader may be slow. half-close begins when all bytes are delivered.
             wait = options.half_close / LOOKS
         else:
-            wait = next_look(limit, ends, self.silent_for(), undelivered=undelivered)
+            slow = undelivered or self._acknowledged_at >= self._moved_at(own=True) + SLOW_AFTER
+            wait = next_look(limit, ends, self._quiet(), slow=slow)
         if wait:
             self._silence = self._clock.callLater(wait, self._look)
         else:

@@ -238,7 +238,8 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("dial-timeout", _R, _seconds(0.01, readers.MAX_DIAL), "how long all attempts together may take"),
     _option("idle", _R, _seconds(readers.MIN_IDLE, None),
             "how long nothing may be read, written or acknowledged; a minute at least while a side has "
-            "bytes to acknowledge", unset="off", default="off for TCP, 72s for UDP"),
+            "bytes to acknowledge, or was slow to acknowledge the last ones",
+            unset="off", default="off for TCP, 72s for UDP"),
     _option("half-close", _R, _seconds(readers.MIN_IDLE, None),
             "how long nothing may move once one side has ended and the other has all of its bytes"),
     _option("max-time", _R, _seconds(readers.MIN_IDLE, None), "how long a session may last", unset="off"),

@@ -455,16 +455,8 @@ class SlowReaderTests(StageCase):
         return itertools.product(kinds, FAMILIES, Side)
 
     def test_behind_an_end(self) -> None:
-        """
-        Whatever limit is set, a reader behind an end gets everything, then the end.
-
-        A limit shorter than its pauses is over when its kernel has acknowledged everything and it has not
-        read it yet. That takes nothing from it.
-        """
-        for options, reasons in (
-            ("half-close=60s linger=5s", {"--"}),
-            ("half-close=20s idle=10s linger=5s", {"--", "cD", "sD"}),
-        ):
+        """Whatever limit is set, a reader behind an end gets everything, then the end."""
+        for options in ("half-close=60s linger=5s", "half-close=20s idle=10s linger=5s"):
             stage = self.stage(options)
             for kind, family, reader in self.over_all():
                 session = stage.play(kind, family, [(reader, "stop", 0), (reader.other, "send", self.SENT)])
@@ -477,7 +469,7 @@ class SlowReaderTests(StageCase):
                 stage.settle(session)
                 line = session.line
                 assert line is not None
-                self.assertIn(str(line.reason), reasons, what)
+                self.assertEqual(str(line.reason), "--")
                 session.client.close()
                 session.upstream.close()
 
