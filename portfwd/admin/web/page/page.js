@@ -196,7 +196,7 @@ function targetCause(row) {
 }
 function targetName(row) {
   const cause = targetCause(row);
-  return make("span", {}, make("span", { class: "addr", title: row.target, text: row.target }), cause ? make("small", { class: "cause", title: cause, text: cause }) : "");
+  return make("span", { class: "named" }, make("span", { class: "addr", title: row.target, text: row.target }), cause ? make("small", { class: "cause", title: cause, text: cause }) : "");
 }
 function targetState(row) {
   const words = [row.ordered ? "by an operator" : row.cause, row.since === null ? "" : `for ${span(row.since)}`, ...row.checks.map((check) => `${check.name}: ${check.passing === null ? "no verdict yet" : check.passing ? "passes" : check.cause || "fails"}`)];
