@@ -195,6 +195,18 @@ def _not_an_address(text: str) -> WordFault:
     )
 
 
+def target_host(host: str) -> str:
+    """
+    Read the host of a target from a program, which needs no brackets.
+
+    :raises ValueError: it is none; with one sentence.
+    """
+    try:
+        return read_host(host, Role.TARGET, brackets=False)
+    except WordFault as fault:
+        raise ValueError(str(fault)) from None
+
+
 def _is_ipv6(text: str) -> bool:
     try:
         ipaddress.IPv6Address(text)

@@ -9,12 +9,14 @@ directory exists.
 code                        meaning
 ==========================  ======================================================
 access-unused               entries beneath a unix listener, none of which names ``unix``
+backup-without-effect       several targets, all of which are ``backup``
 endpoint-descriptors        a listener of Twisted's own, which closes clients it has no descriptor for
 limit-without-effect        a ``bandwidth-per-source`` that no client can come up to, or has no address for,
                             and a ``bandwidth-per-connection`` that no connection can come up to
 no-directory                the directory of a target's unix socket does not exist
 no-final-newline            a file whose last line has no newline at its end, so that it may have been cut
 no-framing                  DNS between datagrams and a stream without ``framing=length16``
+no-weight                   several targets, all of which have ``weight=0``
 no-zone                     a link-local address without the interface that it belongs to
 unverified                  a ``tls:`` target whose certificate is not checked
 ==========================  ======================================================
@@ -78,6 +80,7 @@ def _about(rule: Rule, is_directory: Callable[[str], bool]) -> Iterator[Problem]
         )
     yield from _source_limit(rule)
     yield from _connection_limit(rule)
+    yield from _shares(rule)
     yield from _framing(rule)
     yield from _zone(listen, "the rule cannot be started")
     for target in _targets(rule):
@@ -96,6 +99,30 @@ def _targets(rule: Rule) -> Iterator[TargetSpec]:
     yield from rule.targets
     yield from rule.named_targets
     yield from (route.target for route in rule.routes if isinstance(route.target, TargetSpec))
+
+
+def _shares(rule: Rule) -> Iterator[Problem]:
+    """Targets of the rule, or of one name, share sessions."""
+    pools: dict[str, list[TargetSpec]] = {"": list(rule.targets)}
+    for target in rule.named_targets:
+        pools.setdefault(target.name, []).append(target)
+    for pool in pools.values():
+        if len(pool) < 2:
+            continue
+        if not any(one.options.weight for one in pool):
+            yield _warning(
+                pool[0].where,
+                "no-weight",
+                "all of these targets have weight=0, so new clients are reset",
+                "give one of them a weight; 'portfwd target RULE TARGET drain' takes one out for a while",
+            )
+        elif all(one.options.backup for one in pool):
+            yield _warning(
+                pool[0].where,
+                "backup-without-effect",
+                "all of these targets are backup, so none of them waits for another",
+                "delete backup of those that serve first",
+            )
 
 
 def _source_limit(rule: Rule) -> Iterator[Problem]:

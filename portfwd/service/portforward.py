@@ -11,6 +11,7 @@ have passed to the program, keep Twisted's transports. Modified classes (a subcl
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Final, cast
 
 from attrs import evolve
@@ -30,11 +31,14 @@ from zope.interface import implementer
 
 from portfwd.kernel.socket_addresses import from_twisted_address
 from portfwd.listen.handed_clients import HandedClients
+from portfwd.rules.addresses import target_host
 from portfwd.rules.model import RelayKind, Ruleset
 from portfwd.service.build.from_objects import ruleset_from
 from portfwd.service.embed import EmbeddedForwarder
 from portfwd.values import InetAddress
 
+#: RFC 9293 section 3.1: ports have 16 bits.
+MAX_PORT: Final = 0xFFFF
 #: Drain limit in seconds after the last port of the factory is closed: a year, because Twisted has no limit.
 LASTING: Final = 365 * 86400.0
 
@@ -179,6 +183,29 @@ class ProxyServer(Proxy):
         stream.makeConnection(self.transport)
 
 
+def _check_upstream(host: object, port: object) -> None:
+    """
+    Refuse an upstream that no connection can have.
+
+    :raises ValueError: with one sentence that names the argument.
+    """
+    if not isinstance(host, str):
+        raise ValueError(f"host must be text, not {host!r}")
+    try:
+        target_host(host)
+    except ValueError as problem:
+        raise ValueError(f"host={host!r}: {problem}") from None
+    if isinstance(port, str):
+        # Twisted's connectTCP takes the name of a service too.
+        try:
+            socket.getservbyname(port, "tcp")
+        except (OSError, ValueError):
+            raise ValueError(f"port={port!r}: there is no service of that name") from None
+    elif not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= MAX_PORT:
+        # Twisted accepts 0 as well; a port that listens then refuses it.
+        raise ValueError(f"port must be a number from 0 to {MAX_PORT}, not {port!r}")
+
+
 class ProxyFactory(protocol.Factory):
     """
     Forwards the connections of the ports that use it.
@@ -195,8 +222,10 @@ class ProxyFactory(protocol.Factory):
         Forward to `host` and `port`.
 
         :param options: options of a rule, as for `portfwd.forward`. Modified protocols ignore them.
+        :raises ValueError: `host` or `port` is not valid; the message names the argument.
         :raises portfwd.errors.RulesError: an option is not valid.
         """
+        _check_upstream(host, port)
         self.host = host
         self.port = port
         self._options = options

@@ -58,6 +58,34 @@ class AdviseTests(SynchronousTestCase):
             self.codes(Rule("a", ListenSpec(Kind.UNIX, path="@a"), (TargetSpec(Kind.UNIX, path="@b"),))), []
         )
 
+    def test_shares(self) -> None:
+        """Targets of which none gets new clients, or all are reserves."""
+
+        def targets(*options: Options, name: str = "") -> tuple[TargetSpec, ...]:
+            port = PortRange(80, 80)
+            return tuple(
+                TargetSpec(Kind.TCP, f"10.0.0.{number}", port, name=name, options=one, where=at(7))
+                for number, one in enumerate(options, 1)
+            )
+
+        none, backup, usual = Options(weight=0), Options(backup=True), Options()
+        idle = Options(weight=0, backup=True)
+        cases: tuple[tuple[tuple[Options, ...], list[str]], ...] = (
+            ((none, none), ["no-weight"]),
+            ((none, idle), ["no-weight"]),
+            ((idle, idle), ["no-weight"]),
+            ((backup, backup), ["backup-without-effect"]),
+            ((none, backup), []),
+            ((none, usual), []),
+            ((usual, backup), []),
+            ((none,), []),
+        )
+        for options, expected in cases:
+            found = [(code, 7) for code in expected]
+            self.assertEqual(self.codes(Rule("a", LISTEN, targets(*options))), found, options)
+            named = targets(*options, name="n")
+            self.assertEqual(self.codes(Rule("a", LISTEN, (PLAIN,), named_targets=named)), found, options)
+
     def test_framing(self) -> None:
         """DNS between datagrams and a stream needs its messages' lengths; other protocols are left alone."""
         udp = ListenSpec(Kind.UDP, "", PortRange(5353, 5353))

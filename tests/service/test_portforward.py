@@ -256,6 +256,34 @@ class ProtocolTests(SynchronousTestCase):
         self.assertRaises(TypeError, portfwd.ProxyFactory, "h.example", 80, idle=object())
         portfwd.ProxyFactory("::1", 80, idle="5m")
 
+    def test_upstream(self) -> None:
+        """An invalid upstream is refused when the factory is made, in one line that names the argument."""
+        wrong: tuple[tuple[Any, Any, str], ...] = (
+            ("h.example", 99999, "port"),
+            ("h.example", -1, "port"),
+            ("h.example", None, "port"),
+            ("h.example", True, "port"),
+            ("h.example", "no such service", "port"),
+            ("no such host", 80, "host"),
+            ("", 80, "host"),
+            (None, 80, "host"),
+            ("a" * 64, 80, "host"),
+            ("1.2.3", 80, "host"),
+            ("a\n", 80, "host"),
+        )
+        for host, port, argument in wrong:
+            problem = self.assertRaises(ValueError, portfwd.ProxyFactory, host, port)
+            self.assertRegex(str(problem), rf"\A{argument}\b[^\n]*\Z")
+            self.assertNotIn("<rule>", str(problem))
+        good: tuple[tuple[str, Any], ...] = (
+            ("::1", 80),
+            ("fe80::1%lo", 80),
+            ("localhost", 65535),
+            ("127.0.0.1", "http"),
+        )
+        for host, port in good:
+            self.assertEqual(portfwd.ProxyFactory(host, port).host, host)
+
     def test_kinds(self) -> None:
         """Only a protocol of a factory that listens, with nothing changed, becomes a session."""
         factory = portfwd.ProxyFactory("127.0.0.1", 9)
