@@ -54,7 +54,7 @@ from portfwd.service.build.datagrams import adopt_listeners, rule_listeners
 from portfwd.service.build.endpoints import portable_endpoints
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filters import Clause, configure
-from portfwd.service.build.plugins import Plugins
+from portfwd.service.build.plugins import AvailablePlugins
 from portfwd.service.build.rule_streams import choose_streams, context_of
 from portfwd.service.build.target_texts import target_reader
 from portfwd.service.build.targets import TLSCreators, described, destination
@@ -111,7 +111,7 @@ class RuleMaker:
         wall_clock: Callable[[], float] = time.time,
         ids: Iterator[int] | None = None,
         factories: Factories | None = None,
-        plugins: Plugins | None = None,
+        plugins: AvailablePlugins | None = None,
     ) -> None:
         """
         :param ids: source of session numbers; None to start at 1.
@@ -124,7 +124,7 @@ class RuleMaker:
         self._ids = itertools.count(1) if ids is None else ids
         self._everywhere = AccessList(ruleset.access)
         self._creators: TLSCreators = {}
-        self._plugins = Plugins() if plugins is None else plugins
+        self._plugins = AvailablePlugins() if plugins is None else plugins
         self.selection = (Factories() if factories is None else factories).select()
         self.problems: list[Problem] = []
         self.failures: list[str] = []
@@ -215,7 +215,7 @@ def live_rules(
     wall_clock: Callable[[], float] = time.time,
     ids: Iterator[int] | None = None,
     factories: Factories | None = None,
-    plugins: Plugins | None = None,
+    plugins: AvailablePlugins | None = None,
 ) -> list[Planned]:
     """
     Make all live rules, one for each port of a range.

@@ -15,7 +15,7 @@ from portfwd.upstreams.checks.registry import CheckRegistry
 
 
 @frozen(eq=False)
-class Plugins:
+class AvailablePlugins:
     """
     The filters and checks of this Python installation, which are found when a rule needs them.
 

@@ -46,7 +46,7 @@ from portfwd.service.build.build import Binder, Planned, RuleMaker, count_descri
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.filter_code import modules_of
 from portfwd.service.build.listener_names import ListenerNames, names_of
-from portfwd.service.build.plugins import Plugins
+from portfwd.service.build.plugins import AvailablePlugins
 from portfwd.service.daemon.context import make_context
 from portfwd.service.daemon.garbage import Making, collector_unchanged
 from portfwd.service.run.checking import Checks
@@ -131,7 +131,7 @@ class Forwarder(SteeredService):
         self.ruleset = self._reloaded = ruleset
         self._added: tuple[Rule, ...] = ()
         self._factories = Factories() if factories is None else factories
-        self._plugins = Plugins()
+        self._plugins = AvailablePlugins()
         self._planned = live_rules(
             ruleset,
             context,
@@ -406,7 +406,7 @@ class Forwarder(SteeredService):
         dry_run: bool = False,
         log: SessionLog | None = None,
         code: bool = False,
-        plugins: Plugins | None = None,
+        plugins: AvailablePlugins | None = None,
     ) -> ReloadResult:
         """:param plugins: those found before; None to look for plug-ins, and for changed files of rules."""
         begun = time.monotonic()
@@ -449,7 +449,7 @@ class Forwarder(SteeredService):
         dry_run: bool,
         log: SessionLog | None,
         code: bool,
-        before: Plugins | None,
+        before: AvailablePlugins | None,
     ) -> ReloadResult:
         if not self.running:
             return ReloadResult(dry_run=dry_run, failures=("the forwarder is not running",))
@@ -460,7 +460,7 @@ class Forwarder(SteeredService):
         if not self.running:
             raise CancelledError
         session_log = self._session_log if log is None else log
-        plugins = Plugins() if before is None else before
+        plugins = AvailablePlugins() if before is None else before
         maker = RuleMaker(
             ruleset,
             self.context,

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import registry
-from portfwd.service.build.plugins import Plugins
+from portfwd.service.build.plugins import AvailablePlugins
 
 
 class PluginsTests(SynchronousTestCase):
@@ -22,7 +22,7 @@ class PluginsTests(SynchronousTestCase):
             return ()
 
         self.patch(registry, "entry_points", found)
-        plugins = Plugins()
+        plugins = AvailablePlugins()
         self.assertEqual(asked, [])
         for _ in range(2):
             plugins.filters.find("sni")
