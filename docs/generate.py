@@ -107,9 +107,11 @@ def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
 
 def main() -> None:
     """Write the pages that are not current, the picture, then the files of `docs.program_files`."""
-    for path, text in stale():
-        path.write_text(text)
-        print(path.relative_to(ROOT))
+    # Again until nothing changes: pages link to names that this run has written into other pages.
+    while found := list(stale()):
+        for path, text in found:
+            path.write_text(text)
+            print(path.relative_to(ROOT))
     for path in pictures.write(ROOT):
         print(path.relative_to(ROOT))
     if not DASHBOARD.exists() or DASHBOARD.read_text() != dashboard():
