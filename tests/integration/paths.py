@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port
 from tests.integration.servers import write_certificates
+from tests.ports import free_port
 
 #: The rules that a client may connect to. ``tls`` leads through a second rule, which terminates TLS.
 PATHS = ("auto", "pair", "copy", "splice", "filter", "tls")

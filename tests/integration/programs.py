@@ -40,13 +40,6 @@ def needs_root() -> None:
         raise unittest.SkipTest("needs root")
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody has now, for programs that must be told one."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def run(
     *command: str,
     seconds: float = 60,

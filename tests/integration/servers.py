@@ -24,7 +24,8 @@ from bench.peers.api import AbsentError
 from bench.peers.nginx import stream_module
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import is_listening
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
+from tests.ports import free_port
 
 NGINX = """
 daemon off;

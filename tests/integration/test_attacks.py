@@ -33,8 +33,8 @@ from tests.integration.case import deep
 from tests.integration.control_case import ControlCase, read_exactly
 from tests.integration.echo import EchoProcess
 from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder
-from tests.integration.programs import free_port
 from tests.integration.servers import write_certificates
+from tests.ports import free_port
 
 try:
     import prometheus_client

@@ -6,8 +6,8 @@ import socket
 
 from tests.integration.filter_case import TLS_ENDS, FilterCase
 from tests.integration.forwarder import TIMEOUT, AccessLine, Forwarder, wait_until
-from tests.integration.programs import free_port
 from tests.integration.servers import start_haproxy, start_nginx, write_certificates
+from tests.ports import free_port
 
 #: What a receiver answers: who is announced, and where that one connected to.
 NGINX = "$proxy_protocol_addr:$proxy_protocol_port $proxy_protocol_server_addr:$proxy_protocol_server_port"

@@ -9,8 +9,9 @@ import socket
 from portfwd.testing.data import Pattern
 from tests.integration.filter_case import LARGE, TLS_ENDS, Fetched, FilterCase
 from tests.integration.forwarder import ROOT, Forwarder
-from tests.integration.programs import free_port, needs, run
+from tests.integration.programs import needs, run
 from tests.integration.servers import start_nginx, start_redis, start_sshd, write_certificates
+from tests.ports import free_port
 
 SECURE = """
     server {{

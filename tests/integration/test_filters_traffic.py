@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.integration.filter_case import LARGE, FilterCase
 from tests.integration.forwarder import ROOT, TIMEOUT, Forwarder, wait_until
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
 from tests.integration.servers import start_nginx, start_redis
+from tests.ports import free_port
 
 PORTFWD = "import sys; sys.argv[0] = 'portfwd'; from portfwd.cli.main import main; sys.exit(main())"
 #: Seconds by which a chunk is late in the test of latency, in each direction.

@@ -7,8 +7,8 @@ import socket
 from portfwd.filters.builtin.users import hash_password
 from tests.integration.filter_case import TLS_ENDS, Fetched, FilterCase
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port
 from tests.integration.servers import start_nginx, write_certificates
+from tests.ports import free_port
 
 SERVERS = """
     server {{

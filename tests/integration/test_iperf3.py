@@ -6,7 +6,8 @@ import json
 
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import is_listening
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
+from tests.ports import free_port
 
 
 class Iperf3Tests(ForwarderCase):

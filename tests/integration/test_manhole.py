@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from portfwd.admin.operator_port import MAX_CLIENTS
 from tests.integration.control_case import COMMAND, ControlCase
 from tests.integration.forwarder import Forwarder, is_listening
-from tests.integration.programs import free_port, needs, run
+from tests.integration.programs import needs, run
 from tests.integration.silent_crowd import Crowd
+from tests.ports import free_port
 
 #: What a client of a test leaves out of its user's settings.
 PLAIN = (

@@ -7,7 +7,8 @@ import hashlib
 from portfwd.testing.data import Pattern
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
+from tests.ports import free_port
 
 CONFIGURATION = """
 daemon off;

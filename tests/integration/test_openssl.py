@@ -8,7 +8,8 @@ import trustme
 
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import Program, free_port, needs
+from tests.integration.programs import Program, needs
+from tests.ports import free_port
 
 
 class OpenSSLTests(ForwarderCase):

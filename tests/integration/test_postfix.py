@@ -9,8 +9,9 @@ from functools import partial
 from twisted.trial import unittest
 
 from tests.integration.forwarder import is_listening
-from tests.integration.programs import Program, free_port, run
+from tests.integration.programs import Program, run
 from tests.integration.test_starttls import StartTLSCase
+from tests.ports import free_port
 
 MASTER = "/usr/lib/postfix/sbin/master"
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from portfwd.testing.data import Pattern
 from tests.integration.case import deep
 from tests.integration.paths import PATHS, PathsCase
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
 from tests.integration.servers import start_nginx, start_postgresql, start_sshd
+from tests.ports import free_port
 
 #: Bytes of a document; more than all buffers between a client and a server.
 DOCUMENT = 4_000_000

@@ -15,8 +15,9 @@ from twisted.trial import unittest
 from portfwd.testing.running import RunningForwarder
 from tests.integration.case import ForwarderCase, needs_deep
 from tests.integration.forwarder import TIMEOUT, is_listening, wait_until
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
 from tests.integration.servers import start_dnsmasq, start_nginx, start_smtp
+from tests.ports import free_port
 
 LISTINGS = [str(Path(__file__).resolve().parents[2] / "docs" / "listings")]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.integration.case import ForwarderCase
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
+from tests.ports import free_port
 
 
 class SocatTests(ForwarderCase):

@@ -21,9 +21,10 @@ from twisted.trial.unittest import SkipTest
 
 from tests.integration.control_case import ControlCase
 from tests.integration.forwarder import ROOT, Forwarder, is_listening, wait_until
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
 from tests.integration.servers import start_dnsmasq, start_nginx, unprivileged_user, write_certificates
 from tests.places import short_directory
+from tests.ports import free_port
 
 SECONDS = 60.0
 

@@ -19,9 +19,10 @@ from portfwd.wire.proxy_tlvs import ALPN, AUTHORITY, SSL, SSL_CN, SSL_VERSION, r
 from tests.integration.case import ForwarderCase
 from tests.integration.echo import EchoServer
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port, needs, run
+from tests.integration.programs import needs, run
 from tests.integration.servers import start_haproxy, start_nginx
 from tests.integration.tls_client import TLSConversation
+from tests.ports import free_port
 from tests.service.pems import write_authority, write_pair
 
 #: What ``openssl s_client`` is told, and whether it comes in.

@@ -14,9 +14,10 @@ import trustme
 from portfwd.kernel.sockets import reset_on_close
 from tests.integration.case import ForwarderCase
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port, needs, run
+from tests.integration.programs import needs, run
 from tests.integration.servers import start_haproxy, start_nginx
 from tests.integration.tls_client import TLSConversation
+from tests.ports import free_port
 from tests.service.pems import write_authority, write_pair
 
 

@@ -23,8 +23,9 @@ from twisted.trial import unittest
 
 from tests.integration.case import ForwarderCase, needs_deep
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port, needs, run
+from tests.integration.programs import needs, run
 from tests.integration.servers import start_nginx
+from tests.ports import free_port
 from tests.service.pems import write_authority, write_pair
 
 #: The variable that names the virtual environment.

@@ -14,7 +14,7 @@ from tests.integration.case import ForwarderCase
 from tests.integration.control_case import read_exactly
 from tests.integration.echo import EchoServer
 from tests.integration.forwarder import TIMEOUT, Forwarder, wait_until
-from tests.integration.programs import free_port
+from tests.ports import free_port
 
 #: ``ulimit -n`` of each forwarder.
 DESCRIPTORS = 200

@@ -24,8 +24,9 @@ from twisted.trial import unittest
 from portfwd.listen.datagram_listener import BATCH
 from tests.integration.case import ForwarderCase, deep
 from tests.integration.forwarder import Forwarder, is_listening
-from tests.integration.programs import Program, free_port, needs, run
+from tests.integration.programs import Program, needs, run
 from tests.integration.servers import start_dnsmasq, write_certificates
+from tests.ports import free_port
 
 #: Seconds in which a datagram on the loopback comes.
 TIMEOUT = 10.0

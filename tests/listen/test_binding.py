@@ -17,6 +17,7 @@ from portfwd.listen import binding
 from portfwd.listen.binding import bind
 from portfwd.listen.unix_files import socket_file
 from portfwd.rules.model import Keepalive, Kind, ListenOptions, ListenSpec, Options
+from tests.ports import free_port
 from tests.streams.far_ends import open_descriptors
 
 
@@ -38,10 +39,7 @@ class BindingCase(unittest.SynchronousTestCase):
 
     def free_port(self) -> int:
         """A port that is free on every loopback address, as far as one can know."""
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port: int = sock.getsockname()[1]
-            return port
+        return free_port()
 
 
 class InetTests(BindingCase):

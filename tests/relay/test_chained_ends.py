@@ -6,7 +6,6 @@ The client of the first rule and the upstream of the second one see what they wo
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import trustme
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.values import SessionSummary, Side
+from tests.ports import free_port
 from tests.relay.stage import Session, Stage
 
 C, U = Side.CLIENT, Side.UPSTREAM
@@ -21,13 +21,6 @@ C, U = Side.CLIENT, Side.UPSTREAM
 #: How the two rules are joined.
 PLAIN, TLS, ENDPOINT, SSL, PACED, COPIED = "plain", "tls", "endpoint", "ssl", "paced", "copied"
 LINKS = (PLAIN, TLS, ENDPOINT, SSL, PACED, COPIED)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ChainStage(Stage):

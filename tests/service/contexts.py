@@ -14,6 +14,7 @@ from portfwd.rules import parse
 from portfwd.rules.model import Ruleset
 from portfwd.streams.opening import StreamMaker
 from portfwd.values import SessionSummary
+from tests.ports import free_port
 
 
 def rules(text: str) -> Ruleset:
@@ -40,9 +41,7 @@ def a_used_port(case: TestCase) -> int:
 
 def a_free_port(family: int = socket.AF_INET) -> int:
     """A port of the loopback address that was free a moment ago."""
-    with socket.socket(family) as probe:
-        probe.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-        return int(probe.getsockname()[1])
+    return free_port("127.0.0.1" if family == socket.AF_INET else "::1")
 
 
 def take_port(case: TestCase, port: int) -> None:

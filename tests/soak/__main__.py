@@ -15,7 +15,7 @@ import trustme
 from tests.integration.case import ACCIDENTS
 from tests.integration.echo import EchoServer
 from tests.integration.forwarder import Forwarder
-from tests.integration.programs import free_port
+from tests.ports import free_port
 from tests.soak.clients import Crowd
 from tests.soak.figures import Figures
 from tests.soak.operators import Operators

@@ -27,8 +27,8 @@ from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.session_log import Silent
 from portfwd.values import CloseReason
 from tests.events import EventsOf
-from tests.integration.programs import free_port
 from tests.places import short_directory
+from tests.ports import free_port
 from tests.service.contexts import Lines, a_used_port, rules
 
 #: The way out where a port is taken.

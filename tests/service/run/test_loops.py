@@ -9,8 +9,8 @@ from typing import Any, cast
 from twisted.internet import reactor
 
 from portfwd.values import CloseReason
-from tests.integration.programs import free_port
 from tests.places import short_directory
+from tests.ports import free_port
 from tests.service.run.test_forwarder import ForwarderCase
 
 

@@ -7,7 +7,6 @@ applied in full, whatever accident happens on the way.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -35,6 +34,7 @@ from portfwd.service.run import switching
 from portfwd.service.run.forwarder import Forwarder
 from portfwd.service.run.retired_rules import RetiredRules
 from portfwd.values import CloseReason
+from tests.ports import free_port
 from tests.service.contexts import a_free_port, a_used_port
 from tests.service.run.test_reload import ReloadCase
 
@@ -43,10 +43,7 @@ def free_ports(count: int) -> list[int]:
     """So many ports that nobody has now, neither for connections nor for datagrams."""
     found: set[int] = set()
     while len(found) < count:
-        port = a_free_port()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.add(port)
+        found.add(free_port())
     return list(found)
 
 
