@@ -30,6 +30,7 @@ NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         ("reset", "after", ""),
         ("slicer", "size", "variation delay direction"),
         ("limit-data", "size", "direction abort"),
+        ("noop", "", "direction"),
         ("limit-time", "after", "abort"),
         ("corrupt", "fraction", "direction"),
         ("refuse", "", ""),
@@ -49,12 +50,14 @@ class FaultsOptions:
     jitter: float | None = option(
         kinds.duration, default=None, help="With latency: how much more or less than delay= it may be."
     )
-    rate: int | None = option(kinds.rate, default=None, help="With bandwidth: bytes a second.")
+    rate: int | None = option(
+        kinds.rate, default=None, help="With bandwidth: bytes a second; 0: none, until that changes."
+    )
     after: float | None = option(kinds.duration, default=None, help="At what age of the session.")
     size: int | None = option(
         kinds.size,
         default=None,
-        help="With slicer: bytes of a piece; with limit-data: bytes that come through.",
+        help="With slicer: bytes of a piece, 0: not cut; with limit-data: bytes that come through.",
     )
     variation: int | None = option(
         kinds.size, default=None, help="With slicer: how many more or fewer than size= they may be."
@@ -88,18 +91,18 @@ def check_options(options: FaultsOptions) -> None:
     for name in sorted(said - needed - optional):
         takes = ", ".join(f"{one}=" for one in sorted(needed | optional)) or "none of its own"
         raise OptionError(name, f"{kind} has no {name}=; its options are {takes}")
-    for name in ("rate", "size", "fraction"):
-        if getattr(options, name) == 0 and kind != "limit-data":
-            raise OptionError(name, f"{name}=0 makes no sense; for no bytes at all there is timeout")
     if options.variation and options.variation >= (options.size or 1):
         raise OptionError("variation", "variation= must be less than size=")
 
 
 class SwitchedFilter(Protocol):
-    """A filter that is called when its fault is switched off."""
+    """A filter that is called when its fault is switched off, or has other options."""
 
     def switched_off(self) -> None:
         """The fault was switched off during the connection."""
+
+    def options_changed(self) -> None:
+        """The fault has other options."""
 
 
 @define(eq=False)
@@ -171,6 +174,8 @@ class Fault:
         if (options.kind, options.direction) != (self._options.kind, self._options.direction):
             raise ValueError(f"{self.kind} cannot become another fault, nor change its direction")
         self._options = options
+        for one in tuple(self._filters):
+            one.options_changed()
 
     @property
     def kind(self) -> str:

@@ -38,12 +38,16 @@ MAX_PIECES: Final = 64
 #: Seconds between two batches of `MAX_PIECES` of a slicer without ``delay=``. Pieces of one byte take a
 #: system call each, so other sessions need turns in between.
 BREATH: Final = 1e-4
+#: Seconds for which a rate of 0 holds bytes, unless it changes: longer than any test. The timer is not
+#: stopped if they are sent before, so it has an end.
+HOLD: Final = 30 * 86400.0
 
 
-class _Off(enum.Enum):
-    """The token of the wake when a fault is switched off."""
+class _Change(enum.Enum):
+    """The token of the wake when a fault is changed."""
 
     OFF = "off"
+    RATE = "rate"
 
 
 class FaultFilter(Filter):
@@ -77,11 +81,14 @@ class FaultFilter(Filter):
 
     def switched_off(self) -> None:
         """The fault was switched off during this connection."""
-        self._connection.wake(_Off.OFF)
+        self._connection.wake(_Change.OFF)
+
+    def options_changed(self) -> None:
+        """The fault has other options. Most faults read them with the next bytes."""
 
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
-        return self.recover() if token is _Off.OFF and not self._fault.active else None
+        return self.recover() if token is _Change.OFF and not self._fault.active else None
 
     def recover(self) -> Verdict:
         """The verdict when the fault is switched off: send the waiting bytes."""
@@ -234,7 +241,35 @@ class PacedFilter(FaultFilter):
 
 
 class Bandwidth(PacedFilter):
-    """Limits the stream to ``rate`` bytes a second."""
+    """
+    Limits the stream to ``rate`` bytes a second.
+
+    A rate of 0 holds the bytes of one read, and an end behind them; nothing more is read until the fault has
+    another rate or is switched off. Then the held bytes are sent at once.
+    """
+
+    _holds = False
+
+    def options_changed(self) -> None:
+        """See `FaultFilter`: nothing is read any more that would read the options."""
+        if self._holds and self._options.rate:
+            self._connection.wake(_Change.RATE)
+
+    def woken(self, token: object) -> Verdict:
+        """See `IFilter`."""
+        return self.recover() if token is _Change.RATE else super().woken(token)
+
+    def spoil(self, direction: Direction, data: bytes) -> Verdict:
+        """See `FaultFilter`."""
+        if self._options.rate:
+            return super().spoil(direction, data)
+        self._holds = True
+        return Delay(HOLD, data)
+
+    def recover(self) -> Verdict:
+        """See `FaultFilter`."""
+        self._holds = False
+        return super().recover()
 
     def cut(self, direction: Direction, data: bytes) -> Iterator[tuple[bytes, float]]:
         """See `PacedFilter`."""
@@ -249,10 +284,16 @@ class Bandwidth(PacedFilter):
 
 
 class Slicer(PacedFilter):
-    """Sends pieces of ``size`` bytes, plus or minus ``variation``, with ``delay`` between them."""
+    """
+    Sends pieces of ``size`` bytes, plus or minus ``variation``, with ``delay`` between them.
+
+    A size of 0 cuts nothing; toxiproxy 2.12 crashes with it, because its recursion does not end.
+    """
 
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
         """See `FaultFilter`."""
+        if not self._options.size:
+            return Forward(data)
         if self._options.delay:
             return super().spoil(direction, data)
         pieces = [piece for piece, _ in islice(self.cut(direction, data), MAX_PIECES)]
@@ -419,4 +460,5 @@ KINDS: Final[dict[str, Callable[[Fault, Connection], FaultFilter]]] = {
     "limit-time": LimitTime,
     "corrupt": Corrupt,
     "refuse": Refuse,
+    "noop": FaultFilter,
 }

@@ -12,13 +12,14 @@ A clause is one fault. Several clauses combine in their order::
 kind            its options             effect
 ==============  ======================  ==========================================================
 ``latency``     ``delay`` ``jitter``    delays every chunk and the end, in order
-``bandwidth``   ``rate``                limits the bytes a second of each direction
+``bandwidth``   ``rate``                limits the bytes a second of each direction; 0: holds all
 ``slow-close``  ``delay``               delays the end after the last byte
 ``timeout``     ``after``               drops all bytes; closes after that time, 0: never
 ``reset``       ``after``               resets the session at that age
 ``slicer``      ``size`` ``variation``  cuts chunks into pieces, with ``delay`` (0) between them
                 ``delay``
 ``limit-data``  ``size``                closes after that many bytes of a direction
+``noop``                                nothing
 ``limit-time``  ``after``               closes the session at that age
 ``corrupt``     ``fraction``            flips one bit in that fraction of the bytes
 ``refuse``                              resets before the dial
@@ -27,7 +28,7 @@ kind            its options             effect
 ``reorder``     ``fraction`` ``delay``  lets the next one overtake, or delays by ``delay`` (0.1 s)
 ==============  ======================  ==========================================================
 
-The kinds down to ``limit-data`` are the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
+The kinds down to ``noop`` are the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
 close in order, to find programs that accept a truncated stream as complete. With ``abort=on`` they reset.
 
 A connection is affected with ``probability``, which is decided when it opens. All random decisions depend

@@ -13,6 +13,7 @@ type            its attributes                    the fault
 ``slicer``      ``average_size`` (bytes)          ``slicer``
                 ``size_variation`` ``delay`` (us)
 ``limit_data``  ``bytes``                         ``limit-data``
+``noop``                                          ``noop``
 ``limit_time``  ``time`` (ms)                     ``limit-time``; not in toxiproxy, like all below
 ``corrupt``     ``fraction`` (0 to 1)             ``corrupt``
 ``refuse``                                        ``refuse``: only for new connections
@@ -90,6 +91,7 @@ TOXICS: Final[Mapping[str, tuple[str, tuple[Attribute, ...]]]] = MappingProxyTyp
         ),
         "limit_data": ("limit-data", (Attribute("bytes", "size"), _ABORT)),
         "limit_time": ("limit-time", (Attribute("time", "after", _MS), _ABORT)),
+        "noop": ("noop", ()),
         "corrupt": ("corrupt", (_FRACTION,)),
         "refuse": ("refuse", ()),
         "loss": ("loss", (_FRACTION,)),

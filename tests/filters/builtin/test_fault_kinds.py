@@ -229,6 +229,27 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(one.woken((TO_CLIENT, MAX_PIECES)), Forward(b"xy"))
         self.assertIsNone(one.received(TO_CLIENT, b"z"))
 
+    def test_no_rate(self) -> None:
+        """With a rate of 0 bytes wait until an operator sets another one, or the fault is off."""
+        for direction in Direction:
+            for options in ({"rate": 1000}, {"rate": 0}):
+                factory = a_factory("bandwidth rate=0")
+                pipe, fault = Pipe(factory), factory.fault
+                pipe.send(direction, b"waits")
+                fault.options = evolve(fault.options, **options)
+                self.assertEqual(pipe.output(direction), b"waits" if options["rate"] else b"")
+                fault.active = False
+                self.assertEqual((pipe.output(direction), pipe.stopped), (b"waits", set()))
+
+    def test_another_rate(self) -> None:
+        """Another rate holds for the next bytes; pieces that are on their way keep their times."""
+        factory = a_factory("bandwidth rate=100")
+        pipe = Pipe(factory)
+        pipe.send(TO_CLIENT, b"x" * 100)
+        factory.fault.options = evolve(factory.fault.options, rate=10_000)
+        pipe.advance(0.5)
+        self.assertTrue(40 < len(pipe.to_client) < 60, len(pipe.to_client))
+
     def test_datagrams(self) -> None:
         """Datagrams stay whole, and an empty one is one."""
         _, one = struck("bandwidth rate=1000/s", network="udp")

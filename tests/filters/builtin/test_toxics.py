@@ -24,6 +24,7 @@ EVERY: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"size": 10, "variation": 9, "delay": 0.0005},
     ),
     ({"type": "limit_data", "attributes": {"bytes": 0, "abort": True}}, {"size": 0, "abort": True}),
+    ({"type": "noop", "stream": "downstream"}, {}),
     ({"type": "limit_time", "attributes": {"time": 60_000}}, {"after": 60.0, "direction": None}),
     ({"type": "corrupt", "attributes": {"fraction": 0.001}}, {"fraction": 0.001}),
     ({"type": "refuse"}, {"direction": None}),
@@ -97,10 +98,12 @@ class ReadTests(SynchronousTestCase):
         ):
             self.assertIn(text, str(self.assertRaises(BadToxic, read_toxic, said)))
 
-    def test_without_sense(self) -> None:
-        """Numbers that make no fault are refused when the fault is made."""
-        for said in ({"type": "bandwidth"}, {"type": "slicer"}, {"type": "corrupt"}):
-            self.assertIn("makes no sense", str(self.assertRaises(BadToxic, read_toxic(said).fault, 0)))
+    def test_without_attributes(self) -> None:
+        """Each type may come without attributes: all are 0 then."""
+        for kind in TOXICS:
+            toxic = read_toxic({"type": kind})
+            self.assertEqual(toxic.fault(0).kind, TOXICS[kind][0])
+            self.assertLessEqual(set(toxic.attributes.values()), {0})
 
     def test_toxicity(self) -> None:
         """It is kept between 0 and 1."""

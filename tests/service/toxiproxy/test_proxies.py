@@ -386,13 +386,37 @@ class ToxicTests(ProxiesCase):
         await self.until(lambda: bool(self.lines.closed_lines))
         self.assertIs(self.lines.closed_lines[0].reason, CloseReason.FILTER)
 
+    async def test_cut_connection(self) -> None:
+        """A rate of 0 cuts both streams, as tests with Testcontainers do; afterwards they continue."""
+        proxy = await self.made()
+        client, server = await self.conversation(proxy["listen"])
+        for stream in ("downstream", "upstream"):
+            told = await self.proxies.add_toxic(
+                "a", {"name": stream, "type": "bandwidth", "stream": stream, "attributes": {"rate": 0}}
+            )
+            self.assertEqual(told["attributes"], {"rate": 0})
+        (session,) = self.lives()
+        for sock in (client, server):
+            sock.sendall(b"x" * 100)
+        await self.until(
+            lambda: session.summary().to_client.reads == 1 == session.summary().to_upstream.reads - 1
+        )
+        for sock in (client, server):
+            sock.setblocking(False)
+            self.assertRaises(BlockingIOError, sock.recv, 1)
+            sock.settimeout(TIMEOUT)
+        await self.proxies.remove_toxic("a", "downstream")
+        self.assertEqual(await self.in_thread(lambda: client.recv(1000)), b"x" * 100)
+        await self.proxies.change_toxic("a", "upstream", {"attributes": {"rate": 1000}})
+        self.assertEqual(await self.in_thread(lambda: server.recv(1000)), b"x" * 100)
+
     async def test_refused(self) -> None:
         """What cannot be is refused, with toxiproxy's words and codes."""
         await self.made()
         await self.proxies.add_toxic("a", LATENCY)
         for work, expected in (
             (self.proxies.add_toxic("a", LATENCY), ("toxic already exists", 409)),
-            (self.proxies.add_toxic("a", {"type": "bandwidth"}), (None, 400)),
+            (self.proxies.add_toxic("a", {"type": "bandwidth", "attributes": {"rate": -1}}), (None, 400)),
             (self.proxies.add_toxic("x", LATENCY), ("proxy not found", 404)),
             (self.proxies.change_toxic("a", "x", {}), ("toxic not found", 404)),
             (
