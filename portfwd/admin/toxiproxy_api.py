@@ -119,7 +119,10 @@ class Toxiproxies(Protocol):
 
 def read_json(data: bytes) -> Json:
     """
-    The first JSON value in `data`. The rest is ignored, as in toxiproxy.
+    The first JSON value in `data`, its keys in lower case. The rest is ignored, as in toxiproxy.
+
+    toxiproxy reads JSON with Go's ``encoding/json``, which accepts keys in any case. Of keys that differ in
+    case only, the last one counts, as there.
 
     :raises ValueError: there is none; the message has the reason.
     """
@@ -129,7 +132,7 @@ def read_json(data: bytes) -> Json:
     if not text:
         raise ValueError("EOF")
     try:
-        return json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).raw_decode(text)[0]
+        return _DECODER.raw_decode(text)[0]
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -142,6 +145,15 @@ def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"an integer has at most {MOST_DIGITS} digits")
     return int(digits)
+
+
+def _in_lower_case(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    return {key.lower(): value for key, value in pairs}
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_in_lower_case, parse_constant=_no_constant, parse_int=_integer
+)
 
 
 class ToxiproxyAPI:

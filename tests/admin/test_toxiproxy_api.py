@@ -198,6 +198,15 @@ class RefusalTests(APICase):
         self.assertEqual(self.proxies.asked, [("create", [1])])
         self.assertEqual(read_json(b" 5"), 5)
 
+    def test_case_of_keys(self) -> None:
+        """Keys may be written in any case, at every depth, as for Go; values keep theirs."""
+        body = (
+            b'{"NAME": "Db", "Toxics": [{"Type": "latency", "Attributes": {"LATENCY": 5}}], "name": "Last"}'
+        )
+        self.ask("POST", "/proxies", body)
+        told = {"name": "Last", "toxics": [{"type": "latency", "attributes": {"latency": 5}}]}
+        self.assertEqual(self.proxies.asked, [("create", told)])
+
     def test_half_populated(self) -> None:
         """Proxies that were made are told beside the problem of the next one."""
         self.proxies.half = ToxiproxyError("missing required field: name at proxy 2", 400)

@@ -21,7 +21,7 @@ from portfwd.filters.builtin.fault_clause import Fault
 from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.filters.builtin.faults import KINDS
 from portfwd.filters.builtin.toxics import FOR_DATAGRAMS, BadToxic, Toxic
-from portfwd.values import Direction, SessionSummary
+from portfwd.values import TO_CLIENT, Direction, SessionSummary
 
 #: Slots for latency: what is on the way is kept, up to `LATENCY_HOLD` bytes a direction.
 LATENCY_SLOTS: Final = 4
@@ -200,7 +200,7 @@ class ToxicSet:
     def __iter__(self) -> Iterator[Toxic]:
         # As toxiproxy lists them: first those toward the upstream.
         return iter(
-            sorted((toxic for toxic, _ in self._toxics.values()), key=lambda one: one.stream != "upstream")
+            sorted((toxic for toxic, _ in self._toxics.values()), key=lambda one: one.direction is TO_CLIENT)
         )
 
     def get(self, name: str) -> Toxic | None:

@@ -37,14 +37,14 @@ from attrs import evolve, frozen
 
 from portfwd.filters.builtin.chance import make_seed
 from portfwd.filters.builtin.fault_clause import NEEDS, FaultsOptions, check_options
-from portfwd.values import TO_CLIENT, TO_UPSTREAM
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 #: The greatest number of an attribute: 31 bits, some three weeks of milliseconds.
 MOST: Final = 2**31 - 1
 #: Characters of a name at most: it stands in logs and answers.
 MOST_NAME: Final = 200
 
-_STREAMS: Final = {"downstream": TO_CLIENT.value, "upstream": TO_UPSTREAM.value}
+_STREAMS: Final = {"downstream": TO_CLIENT, "upstream": TO_UPSTREAM}
 
 
 class BadToxic(ValueError):
@@ -108,8 +108,8 @@ class Toxic:
     """
     One toxic as a client knows it.
 
-    :ivar stream: ``downstream`` or ``upstream``.
-    :ivar toxicity: how many of the connections it strikes, 0 to 1.
+    :ivar stream: ``downstream`` or ``upstream``, in the case in which it was said.
+    :ivar toxicity: how many of the connections it strikes, as it was said: 0 or less is none, 1 or more all.
     """
 
     name: str
@@ -117,6 +117,11 @@ class Toxic:
     stream: str
     toxicity: float
     attributes: Mapping[str, int | float | bool]
+
+    @property
+    def direction(self) -> Direction:
+        """The way of the bytes that it strikes."""
+        return _STREAMS[self.stream.lower()]
 
     def as_json(self) -> dict[str, Any]:
         """As an answer has it."""
@@ -142,11 +147,14 @@ class Toxic:
             values["variation"] = min(values["variation"], max(values["size"] - 1, 0))
         needed, optional = NEEDS[kind]
         if "direction" in needed | optional:
-            values["direction"] = _STREAMS[self.stream]
+            values["direction"] = self.direction.value
         if kind == "reorder" and not values["delay"]:
             del values["delay"]
         options = FaultsOptions(
-            kind=kind, probability=self.toxicity, seed=make_seed(seed, self.name), **values
+            kind=kind,
+            probability=min(max(self.toxicity, 0.0), 1.0),
+            seed=make_seed(seed, self.name),
+            **values,
         )
         try:
             check_options(options)
@@ -170,7 +178,7 @@ def read_toxic(data: Any) -> Toxic:
     """
     said = _object(data, "a toxic")
     stream = text_of(said, "stream", "downstream")
-    if stream not in _STREAMS:
+    if stream.lower() not in _STREAMS:
         raise BadToxic("stream was invalid, can be either upstream or downstream")
     kind = text_of(said, "type", "")
     name = text_of(said, "name", "") or f"{kind}_{stream}"
@@ -199,7 +207,7 @@ def _told(toxic: Toxic, said: Mapping[str, Any]) -> Toxic:
             attributes[name] = _value(value, known[name])
     return evolve(
         toxic,
-        toxicity=toxic.toxicity if toxicity is None else min(max(_number(toxicity, "toxicity"), 0.0), 1.0),
+        toxicity=toxic.toxicity if toxicity is None else _number(toxicity, "toxicity"),
         attributes=attributes,
     )
 

@@ -242,8 +242,8 @@ class SetTests(SynchronousTestCase):
         """Those toward the upstream are told first, as toxiproxy does."""
         toxics = ToxicSet()
         toxics.add(toxic("latency"))
-        toxics.add(toxic("latency", "upstream"))
-        self.assertEqual([one.name for one in toxics], ["latency_upstream", "latency_downstream"])
+        toxics.add(toxic("latency", "Upstream"))
+        self.assertEqual([one.name for one in toxics], ["latency_Upstream", "latency_downstream"])
         self.assertIsNone(toxics.get("other"))
 
     def test_bounds(self) -> None:

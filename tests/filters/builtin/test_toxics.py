@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters.builtin.fault_clause import NEEDS
 from portfwd.filters.builtin.toxics import MOST, TOXICS, BadToxic, Toxic, changed_toxic, read_toxic
+from portfwd.values import TO_CLIENT, TO_UPSTREAM
 
 #: A toxic of every type, and the options of the fault that it is.
 EVERY: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
@@ -106,9 +107,18 @@ class ReadTests(SynchronousTestCase):
             self.assertLessEqual(set(toxic.attributes.values()), {0})
 
     def test_toxicity(self) -> None:
-        """It is kept between 0 and 1."""
-        found = [read_toxic({"type": "refuse", "toxicity": one}).toxicity for one in (-1, 0, 0.5, 7)]
-        self.assertEqual(found, [0.0, 0.0, 0.5, 1.0])
+        """It is told as it was said; outside of 0 to 1 it strikes none or all."""
+        said = (-1, 0, 0.5, 7)
+        found = [read_toxic({"type": "refuse", "toxicity": one}) for one in said]
+        self.assertEqual([one.as_json()["toxicity"] for one in found], list(said))
+        self.assertEqual([one.fault(0).probability for one in found], [0.0, 0.0, 0.5, 1.0])
+
+    def test_case_of_streams(self) -> None:
+        """A stream may be written in any case, and is told as it was written."""
+        for said, direction in (("Upstream", TO_UPSTREAM), ("DOWNSTREAM", TO_CLIENT)):
+            toxic = read_toxic({"type": "latency", "stream": said})
+            self.assertEqual((toxic.name, toxic.as_json()["stream"]), (f"latency_{said}", said))
+            self.assertEqual(toxic.fault(0).direction, direction.value)
 
     def test_seeds(self) -> None:
         """Chance follows from the seed and the toxic's name."""
