@@ -27,7 +27,7 @@ NEEDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         ("bandwidth", "rate", "direction"),
         ("slow-close", "delay", "direction"),
         ("timeout", "after", "direction abort"),
-        ("reset", "after", ""),
+        ("reset", "after", "direction"),
         ("slicer", "size", "variation delay direction"),
         ("limit-data", "size", "direction abort"),
         ("noop", "", "direction"),

@@ -38,8 +38,8 @@ MAX_PIECES: Final = 64
 #: Seconds between two batches of `MAX_PIECES` of a slicer without ``delay=``. Pieces of one byte take a
 #: system call each, so other sessions need turns in between.
 BREATH: Final = 1e-4
-#: Seconds for which a rate of 0 holds bytes, unless it changes: longer than any test. The timer is not
-#: stopped if they are sent before, so it has an end.
+#: Seconds for which a rate of 0 holds bytes, unless it changes, and an end waits for a reset: longer than any
+#: test. The timer is not stopped if they are sent before, so it has an end.
 HOLD: Final = 30 * 86400.0
 
 
@@ -398,13 +398,6 @@ class LimitTime(_Timed):
     """Closes the session ``after`` a time."""
 
 
-class Reset(_Timed):
-    """Resets the session ``after`` a time."""
-
-    def _close(self) -> Close:
-        return Close(f"fault {self._fault.kind}", abort=True)
-
-
 class Timeout(_Timed):
     """
     Drops all bytes and closes the session ``after`` a time, or never if that is 0.
@@ -434,6 +427,30 @@ class Timeout(_Timed):
 
     def _end_of_what_is_cut(self) -> Verdict:
         return Close(f"fault {self._fault.kind}", abort=True) if self._dropped else None
+
+
+class Reset(Timeout):
+    """
+    Drops all bytes and resets the session ``after`` a time, also if that is 0.
+
+    An end waits for the reset. A session whose bytes are to pass until a reset has `LimitTime` instead.
+    """
+
+    def _set(self) -> Verdict:
+        return _Timed._set(self)
+
+    def _close(self) -> Close:
+        return Close(f"fault {self._fault.kind}", abort=True)
+
+    def ended(self, direction: Direction, held: bytes) -> Verdict:
+        """See `IFilter`: the reset comes instead of the end."""
+        if direction not in self._directions or not self._fault.active:
+            return None
+        return (self._set(), Delay(HOLD))
+
+    def recover(self) -> Verdict:
+        """See `FaultFilter`."""
+        return super().recover() or FaultFilter.recover(self)
 
 
 class Refuse(FaultFilter):

@@ -15,7 +15,7 @@ kind            its options             effect
 ``bandwidth``   ``rate``                limits the bytes a second of each direction; 0: holds all
 ``slow-close``  ``delay``               delays the end after the last byte
 ``timeout``     ``after``               drops all bytes; closes after that time, 0: never
-``reset``       ``after``               resets the session at that age
+``reset``       ``after``               drops all bytes; resets the session at that age
 ``slicer``      ``size`` ``variation``  cuts chunks into pieces, with ``delay`` (0) between them
                 ``delay``
 ``limit-data``  ``size``                closes after that many bytes of a direction
@@ -29,7 +29,8 @@ kind            its options             effect
 ==============  ======================  ==========================================================
 
 The kinds down to ``noop`` are the toxics of toxiproxy. ``timeout``, ``limit-data`` and ``limit-time``
-close in order, to find programs that accept a truncated stream as complete. With ``abort=on`` they reset.
+close in order, to find programs that accept a truncated stream as complete. With ``abort=on`` they reset,
+and ``limit-time`` then lets bytes pass until the reset.
 
 A connection is affected with ``probability``, which is decided when it opens. All random decisions depend
 only on ``seed``, the kind and the number of the session, so the tenth connection of a process is treated
@@ -37,7 +38,7 @@ equally each time. Two clauses of one kind affect the same connections unless th
 
 A clause with ``active=off`` is switched on later: all connections of the clause share `FaultFactory.fault`,
 and changes take effect with the next chunk. If a fault is switched off, bytes that wait because of it are
-sent at once. A stream that ``timeout`` has cut is reset.
+sent at once. A stream that ``timeout`` or ``reset`` has cut is reset.
 
 The filter affects all connections of the rule, and prevents relaying in the kernel. Do not use it in
 production.

@@ -52,7 +52,7 @@ class EveryKindTests(SynchronousTestCase):
         """A fault of one direction does nothing to the other."""
         for clause in CLAUSES:
             kind = clause.split()[0]
-            if kind in ("reset", "limit-time", "refuse"):
+            if kind in ("limit-time", "refuse"):
                 continue
             _, one = struck(clause.replace("direction=down", "") + " direction=up")
             verdict = one.received(TO_CLIENT, b"x" * 2000)
@@ -351,12 +351,12 @@ class EndTests(SynchronousTestCase):
         for kind, abort in (("limit-time", False), ("reset", True)):
             _, one = struck(f"{kind} after=2s")
             self.assertEqual(one.opened(a_connection()), Wake(2.0))
-            self.assertIsNone(one.received(TO_UPSTREAM, b"x"))
+            self.assertEqual(one.received(TO_UPSTREAM, b"x"), b"" if kind == "reset" else None)
             self.assertEqual(one.woken(None), Close(f"fault {kind}", abort=abort))
 
     def test_times_switched(self) -> None:
         """A fault that is switched on later counts from the next bytes, and one switched off does nothing."""
-        fault, one = struck("reset after=2s active=off")
+        fault, one = struck("limit-time after=2s active=off")
         self.assertIsNone(one.opened(a_connection()))
         fault.active = True
         self.assertEqual(one.received(TO_UPSTREAM, b"x"), Wake(2.0))
@@ -392,6 +392,42 @@ class EndTests(SynchronousTestCase):
         """Datagrams are forgotten, not emptied."""
         _, one = struck("timeout after=0", network="udp")
         self.assertIs(one.received(TO_UPSTREAM, b"x"), DROP)
+
+    def test_reset(self) -> None:
+        """No byte and no end of its direction comes through before the reset; the other one continues."""
+        for ends in (False, True):
+            pipe = Pipe(a_factory("reset after=2s direction=down"))
+            if not ends:
+                pipe.send(TO_CLIENT, b"lost")
+            pipe.end(TO_CLIENT)
+            pipe.send(TO_UPSTREAM, b"comes")
+            pipe.end(TO_UPSTREAM)
+            pipe.advance(1.9)
+            self.assertEqual((pipe.to_client, pipe.to_upstream), (b"", b"comes"))
+            self.assertEqual((pipe.ended, pipe.finished), ({TO_UPSTREAM}, None))
+            pipe.advance(0.2)
+            assert pipe.finished is not None
+            self.assertTrue(pipe.finished.abort)
+
+    def test_reset_at_once(self) -> None:
+        """With ``after=0`` nothing comes through either."""
+        pipe = Pipe(a_factory("reset after=0"))
+        pipe.send(TO_UPSTREAM, b"lost")
+        pipe.advance(0)
+        self.assertEqual((pipe.to_upstream, pipe.finished is not None), (b"", True))
+
+    def test_reset_switched_off(self) -> None:
+        """A connection that has lost bytes is reset; another one continues, with its end."""
+        for lost in (b"", b"lost"):
+            factory = a_factory("reset after=2s")
+            pipe = Pipe(factory)
+            if lost:
+                pipe.send(TO_CLIENT, lost)
+            pipe.end(TO_CLIENT)
+            factory.fault.active = False
+            self.assertEqual((TO_CLIENT in pipe.ended, pipe.finished is not None), (not lost, bool(lost)))
+            pipe.advance(3.0)
+            self.assertEqual(pipe.finished is not None, bool(lost))
 
     def test_refuse(self) -> None:
         """The connection is reset before anything else."""

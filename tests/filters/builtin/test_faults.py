@@ -81,7 +81,7 @@ class ClauseTests(SynchronousTestCase):
             ("latency delay=1s rate=1KiB/s", "rate", "its options are delay=, direction=, jitter="),
             ("refuse after=1s", "after", "none of its own"),
             ("reset after=1s abort=on", "abort", "reset has no abort="),
-            ("reset after=1s direction=up", "direction", "reset has no direction="),
+            ("limit-time after=1s direction=up", "direction", "limit-time has no direction="),
             ("slicer size=10 variation=10", "variation", "less than size="),
         ):
             error = self.assertRaises(OptionError, a_factory, clause)

@@ -19,7 +19,7 @@ EVERY: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"type": "bandwidth", "attributes": {"rate": 64}}, {"rate": 64_000}),
     ({"type": "slow_close", "attributes": {"delay": 1000}}, {"delay": 1.0}),
     ({"type": "timeout", "attributes": {"timeout": 0}}, {"after": 0.0, "abort": False}),
-    ({"type": "reset_peer", "attributes": {"timeout": 2000}}, {"after": 2.0, "direction": None}),
+    ({"type": "reset_peer", "attributes": {"timeout": 2000}}, {"after": 2.0}),
     (
         {"type": "slicer", "attributes": {"average_size": 10, "size_variation": 10, "delay": 500}},
         {"size": 10, "variation": 9, "delay": 0.0005},
