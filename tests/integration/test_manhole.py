@@ -117,7 +117,7 @@ class ManholeTests(ControlCase):
         shell = (*COMMAND, "shell", "--socket", self.path, "-i", str(self.directory / "right"))
         for address in (f"127.0.0.1:{self.port}", f"unix:{self.private}/ssh.sock"):
             terminal = self.terminal((*shell, "--address", address))
-            terminal.wait_for("sessions[7]: the objects at work")
+            terminal.wait_for("sessions[7]: the live objects")
             terminal.wait_for(">>> ")
             terminal.type("sessions\r")
             terminal.wait_for("1: <Session 1 web ")
