@@ -13,7 +13,7 @@ from typing import Final
 
 from portfwd.filters.api import DROP, Close, Connection, Forward, Reply, Verdict, Wake
 from portfwd.filters.builtin.fault_clause import Fault
-from portfwd.filters.builtin.fault_kinds import FaultFilter
+from portfwd.filters.builtin.fault_filter import FaultFilter
 from portfwd.values import TO_UPSTREAM, Direction
 
 #: Default of ``delay=``: seconds that a datagram waits for another one to overtake it.

@@ -9,7 +9,6 @@ do not depend on each other.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -20,16 +19,14 @@ from portfwd.filters.api import (
     Close,
     Connection,
     Delay,
-    Filter,
     Forward,
-    Release,
     Reply,
     Verdict,
     Wake,
 )
-from portfwd.filters.builtin.chance import Chance, make_seed
-from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
-from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction, SessionSummary
+from portfwd.filters.builtin.fault_clause import Fault
+from portfwd.filters.builtin.fault_filter import FaultChange, FaultFilter
+from portfwd.values import TO_CLIENT, TO_UPSTREAM, Direction
 
 #: Seconds of a piece of a paced stream: short enough to look continuous, long enough for one timer each.
 TICK: Final = 0.02
@@ -41,73 +38,6 @@ BREATH: Final = 1e-4
 #: Seconds for which a rate of 0 holds bytes, unless it changes, and an end waits for a reset: longer than any
 #: test. The timer is not stopped if they are sent before, so it has an end.
 HOLD: Final = 30 * 86400.0
-
-
-class _Change(enum.Enum):
-    """The token of the wake when a fault is changed."""
-
-    OFF = "off"
-    RATE = "rate"
-
-
-class FaultFilter(Filter):
-    """The common part of all faults."""
-
-    def __init__(self, fault: Fault, connection: Connection) -> None:
-        self._fault = fault
-        self._connection = connection
-        fault.join(self)
-        self._directions = fault.directions
-        self._datagrams = connection.network == "udp"
-        seed = fault.options.seed
-        self._chances = {
-            direction: Chance(make_seed(seed, fault.kind, connection.id, direction.value))
-            for direction in Direction
-        }
-
-    @property
-    def _options(self) -> FaultsOptions:
-        return self._fault.options
-
-    def received(self, direction: Direction, data: bytes) -> Verdict:
-        """See `IFilter`."""
-        if direction not in self._directions:
-            return DONE
-        return self.spoil(direction, data) if self._fault.active else None
-
-    def spoil(self, direction: Direction, data: bytes) -> Verdict:
-        """The verdict for bytes while the fault is active."""
-        return None
-
-    def switched_off(self) -> None:
-        """The fault was switched off during this connection."""
-        self._connection.wake(_Change.OFF)
-
-    def options_changed(self) -> None:
-        """The fault has other options. Most faults read them with the next bytes."""
-
-    def woken(self, token: object) -> Verdict:
-        """See `IFilter`."""
-        return self.recover() if token is _Change.OFF and not self._fault.active else None
-
-    def recover(self) -> Verdict:
-        """The verdict when the fault is switched off: send the waiting bytes."""
-        return [Release(direction) for direction in Direction]
-
-    def changed(self) -> Verdict:
-        """What follows when the fault has other options: what waits goes on, and no wake so far counts."""
-        return self.recover()
-
-    def closed(self, summary: SessionSummary) -> None:
-        """See `IFilter`."""
-        self.leave()
-
-    def leave(self) -> None:
-        """Hear no more of the fault."""
-        self._fault.leave(self)
-
-    def _close(self) -> Close:
-        return Close(f"fault {self._fault.kind}", abort=self._options.abort)
 
 
 class Latency(FaultFilter):
@@ -253,11 +183,11 @@ class Bandwidth(PacedFilter):
     def options_changed(self) -> None:
         """See `FaultFilter`: nothing is read any more that would read the options."""
         if self._holds and self._options.rate:
-            self._connection.wake(_Change.RATE)
+            self._connection.wake(FaultChange.RATE)
 
     def woken(self, token: object) -> Verdict:
         """See `IFilter`."""
-        return self.recover() if token is _Change.RATE else super().woken(token)
+        return self.recover() if token is FaultChange.RATE else super().woken(token)
 
     def spoil(self, direction: Direction, data: bytes) -> Verdict:
         """See `FaultFilter`."""

@@ -55,8 +55,8 @@ from zope.interface import implementer
 from portfwd.filters.api import Connection, IFilterFactory, Plugin, RouteClause
 from portfwd.filters.builtin.datagram_faults import KINDS as DATAGRAM_KINDS
 from portfwd.filters.builtin.fault_clause import Fault, FaultsOptions
+from portfwd.filters.builtin.fault_filter import FaultFilter
 from portfwd.filters.builtin.fault_kinds import KINDS as STREAM_KINDS
-from portfwd.filters.builtin.fault_kinds import FaultFilter
 from portfwd.values import Direction
 
 #: Least bytes of each direction that ``latency`` may keep before reading stops: about the largest window of

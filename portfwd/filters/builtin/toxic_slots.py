@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from portfwd.filters.api import DONE, Connection, Filter, IFilterFactory, Verdict, Wake
 from portfwd.filters.builtin.fault_clause import Fault
-from portfwd.filters.builtin.fault_kinds import FaultFilter
+from portfwd.filters.builtin.fault_filter import FaultFilter
 from portfwd.filters.builtin.faults import KINDS
 from portfwd.filters.builtin.toxics import FOR_DATAGRAMS, BadToxic, Toxic
 from portfwd.values import TO_CLIENT, Direction, SessionSummary
