@@ -9,9 +9,11 @@ the collections of generations 0 and 1, which are not changed. Only long-lived c
 libraries need a full collection. `FullRounds` turns Python's own full collections off, checks the memory in
 use once per second, and runs a full collection only if rules and sessions do not explain the memory in use.
 
-`collector_off` turns the collector off while rules are made, and freezes all objects at the end, which
-excludes them from collections. If a full collection does not free enough, another one includes the frozen
-objects.
+`collector_off` turns the collector off while rules are made. At a start, and if there are more than
+`MOST_SCANNED` rules, it freezes all objects, which excludes them from collections. It does not freeze at each
+reload: a cycle that is frozen while it is in use is not freed by later collections, and may keep memory of
+OpenSSL that the number of blocks does not show. If a full collection does not free enough blocks, another
+one includes the frozen objects.
 
 A forwarder inside another program does not change the collector.
 """
@@ -19,6 +21,7 @@ A forwarder inside another program does not change the collector.
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,8 +30,12 @@ from typing import Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: A context manager around the making of rules: `collector_off` or `collector_unchanged`.
-Making = Callable[[], AbstractContextManager[None]]
+#: A context manager around the making of rules, with a function that counts them: `collector_off` or
+#: `collector_unchanged`.
+Making = Callable[[Callable[[], float]], AbstractContextManager[None]]
+
+#: Rules whose objects a full collection may scan: a rule is some 40 objects, and 50 000 take 20 to 40 ms.
+MOST_SCANNED: Final = 1000
 
 #: Seconds between two checks of the memory in use. A check takes 0.1 ms with two million blocks.
 CHECK_INTERVAL: Final = 1.0
@@ -47,10 +54,17 @@ FEW_SESSIONS: Final = 100
 QUIET: Final = 60.0
 
 
+def any_number() -> float:
+    """More rules than `MOST_SCANNED`: a start freezes all objects, because its modules alone are 60 000."""
+    return math.inf
+
+
 @contextmanager
-def collector_off() -> Iterator[None]:
+def collector_off(rules: Callable[[], float] = any_number) -> Iterator[None]:
     """
-    Turn the collector off, and freeze all objects at the end.
+    Turn the collector off, and freeze all objects at the end if there are more than `MOST_SCANNED` rules.
+
+    :param rules: counts the rules; called at the end.
 
     It is a context manager and a decorator. While rules are made, collections would scan all their objects
     repeatedly and free none, which takes a third of a start with 10 000 rules.
@@ -60,12 +74,13 @@ def collector_off() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if rules() > MOST_SCANNED:
+            gc.freeze()
         if was_on:
             gc.enable()
 
 
-def collector_unchanged() -> AbstractContextManager[None]:
+def collector_unchanged(rules: Callable[[], float]) -> AbstractContextManager[None]:
     """Do not change the collector, for a forwarder inside another program."""
     return nullcontext()
 

@@ -416,7 +416,7 @@ class Forwarder(SteeredService):
             line = f"rules that were added at run time are called so, too: {', '.join(sorted(twice))}"
             return ReloadResult(dry_run=dry_run, failures=(line,))
         whole = evolve(ruleset, rules=(*ruleset.rules, *added)) if added else ruleset
-        with self._making():
+        with self._making(lambda: len(self.ruleset.rules)):
             try:
                 result = await self._change(whole, dry_run, log, code, plugins)
             except CancelledError:

@@ -200,7 +200,7 @@ class Rereading(Service):
         begun = time.monotonic()
         if not dry_run:
             self.notifier.reloading()
-        with self._making():
+        with self._making(lambda: len(self._forwarder.ruleset.rules)):
             try:
                 result = await self._read_and_change(dry_run, code)
             except GeneratorExit:

@@ -12,6 +12,7 @@ from portfwd.service.daemon.garbage import (
     CHECK_INTERVAL,
     FEW_SESSIONS,
     GROWTH,
+    MOST_SCANNED,
     QUIET,
     RULE_BLOCKS,
     SESSION_BLOCKS,
@@ -59,6 +60,14 @@ class KeptTests(CollectorCase):
         self.assertTrue(gc.isenabled())
         self.assertGreaterEqual(gc.get_freeze_count() - before, len(made))
 
+    def test_few_rules(self) -> None:
+        """A reload of few rules freezes nothing: cycles that are in use then would stay for ever."""
+        for rules, frozen in ((MOST_SCANNED, False), (MOST_SCANNED + 1, True)):
+            before = gc.get_freeze_count()
+            with collector_off(lambda rules=rules: rules):  # type: ignore[misc]
+                made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
+            self.assertEqual(gc.get_freeze_count() - before >= len(made), frozen)
+
     def test_after_an_error(self) -> None:
         """An exception passes, and the collector is on again."""
         with self.assertRaises(ZeroDivisionError), collector_off():
@@ -75,7 +84,7 @@ class KeptTests(CollectorCase):
     def test_as_usual(self) -> None:
         """Inside another program nothing is turned off or frozen."""
         before = gc.get_freeze_count()
-        with collector_unchanged():
+        with collector_unchanged(lambda: 5000):
             self.assertTrue(gc.isenabled())
         self.assertEqual(gc.get_freeze_count(), before)
 
