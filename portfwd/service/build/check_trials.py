@@ -38,13 +38,11 @@ def impossible_checks(
     """
     Yield a warning for each ``check`` clause that cannot be made.
 
-    :param registry: None: the installed checks, which are read only if a rule has a check.
+    :param registry: None: the installed checks, which are found at the first rule with a check.
     :param runs: tells whether a program can be executed.
     """
+    registry = CheckRegistry.installed() if registry is None else registry
     for rule in ruleset.rules:
-        if not rule.checks:
-            continue
-        registry = CheckRegistry.installed() if registry is None else registry
         for spec in rule.checks:
             for ready in configure_checks(rule, registry, (spec,)).checks:
                 why = _why_not(rule, ready, runs)

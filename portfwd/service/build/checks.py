@@ -81,15 +81,18 @@ def configure_checks(
     return ReadyChecks(tuple(checks), tuple(problems))
 
 
-def plugin_problems(ruleset: Ruleset, selection: Selection | None = None) -> tuple[Problem, ...]:
+def plugin_problems(
+    ruleset: Ruleset, selection: Selection | None = None, checks: CheckRegistry | None = None
+) -> tuple[Problem, ...]:
     """
     Everything that is wrong with the filters and checks of `ruleset`, in the order of the files.
 
     :param selection: see `filter_problems`.
+    :param checks: see `check_problems`.
     """
     findings = Findings()
     findings.extend(filter_problems(ruleset, selection=selection))
-    findings.extend(check_problems(ruleset))
+    findings.extend(check_problems(ruleset, checks))
     return findings.sorted(ruleset.files)
 
 

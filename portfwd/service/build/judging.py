@@ -20,6 +20,7 @@ from portfwd.service.build.checks import plugin_problems
 from portfwd.service.build.factories import Selection
 from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
+from portfwd.upstreams.checks.registry import CheckRegistry
 
 #: Warnings about missing things without which a start continues. Other warnings are for ``check``, or for the
 #: log of the running process.
@@ -33,10 +34,11 @@ def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Pr
     :param filters: gets the factories of the rules' filters.
     :param reactor: see `opening_problems`.
     """
+    checks = CheckRegistry.installed()  # read once for both, at the first rule with a check
     return (
         *unsupported(ruleset),
-        *plugin_problems(ruleset, filters),
-        *impossible_checks(ruleset),
+        *plugin_problems(ruleset, filters, checks),
+        *impossible_checks(ruleset, checks),
         *opening_problems(ruleset, reactor),
         *tls_problems(ruleset, filters.clauses),
     )

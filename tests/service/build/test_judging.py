@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.filters import registry
 from portfwd.service.build.factories import Factories
 from portfwd.service.build.judging import in_order, judge, matters_at_start
 from tests.service.contexts import rules
@@ -39,6 +40,20 @@ class JudgingTests(SynchronousTestCase):
                 (6, "not-yet"),
             ],
         )
+
+    def test_checks_are_found_once(self) -> None:
+        """The metadata of the distributions are read once, and only if a rule has a check."""
+        groups: list[str] = []
+
+        def entry_points(*, group: str) -> list[object]:
+            groups.append(group)
+            return []
+
+        self.patch(registry, "entry_points", entry_points)
+        judge(rules("a: 127.0.0.1:1 -> 127.0.0.1:9\n"), Factories().select())
+        self.assertEqual(groups, [])
+        judge(rules("a: 127.0.0.1:1 -> 127.0.0.1:9\n    check tcp\n"), Factories().select())
+        self.assertEqual(groups, ["portfwd.checks"])
 
     def test_at_start(self) -> None:
         """A start tells errors and what it does without; other warnings are for ``check``."""
