@@ -67,7 +67,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "duplicate-option": "An option is given twice.",
         "bad-value": "The value of an option or directive cannot be understood.",
         "out-of-bounds": "The value of an option is smaller or larger than it may be.",
-        "option-without-effect": "An option acts on nothing in this rule; a warning.",
+        "option-without-effect": "An option, or a pattern of a route, acts on nothing here; a warning.",
         "option-does-not-fit": "An option has no meaning for this kind of listener or target.",
         # access lists
         "bad-pattern": "A pattern of allow or deny cannot be understood.",

@@ -8,7 +8,7 @@ that the options fit the rule, and makes the `Rule`. `portfwd.rules.whole` compa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import Factory, define, evolve
@@ -32,7 +32,7 @@ from portfwd.rules.model import (
     Rule,
     TargetSpec,
 )
-from portfwd.rules.options import BY_NAME, Affects, Needs, Scope
+from portfwd.rules.options import BY_NAME, Affects, Needs, OptionSpec, Scope
 from portfwd.values import is_literal
 
 #: Options by unique name, each with its value and place.
@@ -137,10 +137,12 @@ class RuleDraft:
     def _warn(self, rule: Rule, findings: Findings) -> None:
         """Warn of the rule's own options that act on nothing in it."""
         # A `default` line is for other rules too.
-        for settings in (self.settings, *(target.settings for target in self.every_target())):
+        targets = tuple(rule.every_target())
+        clauses = zip((draft.settings for draft in self.every_target()), targets, strict=True)
+        for settings, concerned in ((self.settings, targets), *((own, (one,)) for own, one in clauses)):
             for name, (_, where) in settings.items():
                 affects = BY_NAME[name].affects
-                if affects is not Affects.ANY and not _acts(affects, rule):
+                if affects is not Affects.ANY and not _acts(BY_NAME[name], rule, concerned):
                     findings.warning(
                         where,
                         "option-without-effect",
@@ -171,7 +173,15 @@ def _met(needs: Needs, listen: Place | None, targets: list[TargetDraft]) -> bool
     return is_inet(listen) and (":" in listen.host or not is_literal(listen.host))
 
 
-def _acts(affects: Affects, rule: Rule) -> bool:
+def _acts(option: OptionSpec, rule: Rule, concerned: Sequence[TargetSpec]) -> bool:
+    """Whether `option`, which was written for the targets `concerned`, acts on anything."""
+    affects = option.affects
+    if option.needs is Needs.TLS_LISTENER:
+        # What has no TLS at all is an error of its own.
+        return rule.listen.kind not in TLS_KINDS or _acts_on_clients(affects, rule.listen.options)
+    if option.needs is Needs.TLS_TARGET:
+        secured = [one.options for one in concerned if one.kind in TLS_KINDS]
+        return not secured or any(_acts_on_target(affects, one) for one in secured)
     sides: list[ListenSpec | TargetSpec] = [rule.listen, *rule.every_target()]
     if affects is Affects.STREAMS:
         return any(one.kind not in DATAGRAM_KINDS for one in sides)
@@ -183,6 +193,19 @@ def _acts(affects: Affects, rule: Rule) -> bool:
     if affects is Affects.CONNECTIONS:
         return rule.listen.kind not in DATAGRAM_KINDS
     return len(sides) > 2
+
+
+def _acts_on_clients(affects: Affects, options: ListenOptions) -> bool:
+    return bool(options.alpn) if affects is Affects.ALPN else options.min_version != "1.3"
+
+
+def _acts_on_target(affects: Affects, options: Options) -> bool:
+    if affects is Affects.CHECKED:
+        # With pin= and without ca= the fingerprint alone is checked.
+        return options.verify and (options.ca is not None or not options.pin)
+    if affects is Affects.CLIENT_CERT:
+        return options.client_cert is not None
+    return options.target_min_version != "1.3"
 
 
 def _complain(name: str, where: Location, findings: Findings) -> None:

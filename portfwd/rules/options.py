@@ -65,6 +65,10 @@ class Affects(enum.Enum):
     PIPES = "sessions whose both ends are plain sockets, unless relay=copy or relay=pair"
     CONNECTIONS = "listeners for connections"
     SEVERAL = "rules with several targets"
+    TLS_1_2 = "connections with TLS 1.2, which min-version=1.3 excludes"
+    ALPN = "listeners with alpn="
+    CHECKED = "targets whose certificate is checked by authorities"
+    CLIENT_CERT = "targets with client-cert="
 
 
 @frozen
@@ -363,5 +367,9 @@ AFFECTS: Final[Mapping[str, Affects]] = MappingProxyType(
             ("balance", "weight", "backup", "slowstart", "max-fails", "fail-timeout", "tries", "stick"),
             Affects.SEVERAL,
         ),
+        **dict.fromkeys(("ciphers", "target-ciphers"), Affects.TLS_1_2),
+        "alpn-mismatch": Affects.ALPN,
+        **dict.fromkeys(("ca", "target-crl"), Affects.CHECKED),
+        "client-key-password-file": Affects.CLIENT_CERT,
     }
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
@@ -78,14 +80,25 @@ class FitTests(SynchronousTestCase):
         )
 
 
+#: What options of TLS act on.
+OF_TLS: Final = {Affects.TLS_1_2, Affects.ALPN, Affects.CHECKED, Affects.CLIENT_CERT}
 #: Rules of different kinds, with the place of an option of each side, and what no option acts on there.
 KINDS: dict[str, set[Affects]] = {
     "10.0.0.1:1 {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL},
     "10.0.0.1:1 {before} -> 10.0.0.5:1, 10.0.0.6:1 {after}": set(),
     "unix:/a {before} -> unix:/b, unix:/c {after}": {Affects.TCP},
     "unix:/a {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL},
-    "10.0.0.1:1 {before} -> tls:10.0.0.5:1 {after}": {Affects.SEVERAL, Affects.PIPES},
-    "10.0.0.1:1/udp {before} -> 10.0.0.5:1/udp {after}": set(Affects) - {Affects.ANY},
+    "10.0.0.1:1 {before} -> tls:10.0.0.5:1 {after}": {
+        Affects.SEVERAL,
+        Affects.PIPES,
+        Affects.CLIENT_CERT,
+    },
+    "10.0.0.1:1/udp {before} -> 10.0.0.5:1/udp {after}": set(Affects) - {Affects.ANY, *OF_TLS},
+    "tls:10.0.0.1:1 cert=a {before} -> tls:10.0.0.5:1, tls:10.0.0.6:1 ca=a {after}": {
+        Affects.PIPES,
+        Affects.ALPN,
+        Affects.CLIENT_CERT,
+    },
     "10.0.0.1:1/udp {before} -> 10.0.0.5:1 {after}": {Affects.SEVERAL, Affects.PIPES, Affects.CONNECTIONS},
 }
 
@@ -113,3 +126,34 @@ class EffectTests(SynchronousTestCase):
     def test_inherited(self) -> None:
         """A ``default`` line is for other rules too, so that it gives no warning."""
         self.assertEqual(self.codes("default half-close=1m\n10.0.0.1:1/udp -> 10.0.0.5:1/udp\n"), set())
+
+    def test_tls(self) -> None:
+        """Options of TLS beside others that leave nothing for them to act on, on each side."""
+        listener = "tls:10.0.0.1:1 cert=a {} -> 10.0.0.5:1\n"
+        target = "10.0.0.1:1 -> tls:10.0.0.5:1 {}\n"
+        for pattern, options, warned in (
+            (listener, "ciphers=HIGH", False),
+            (listener, "ciphers=HIGH min-version=1.3", True),
+            (listener, "alpn=h2 alpn-mismatch=ignore", False),
+            (listener, "alpn-mismatch=ignore", True),
+            (target, "ciphers=HIGH min-version=1.1", False),
+            (target, "ciphers=HIGH min-version=1.3", True),
+            (target, "ca=a", False),
+            (target, "ca=a verify=off", True),
+            (target, "ca=a crl=b pin=" + "a" * 64, False),
+            (target, "crl=b pin=" + "a" * 64, True),
+            (target, "client-cert=a client-key-password-file=b", False),
+            (target, "client-key-password-file=b", True),
+        ):
+            codes = self.codes(pattern.format(options))
+            self.assertEqual(codes, {"option-without-effect"} if warned else set(), (pattern, options))
+
+    def test_targets(self) -> None:
+        """An option of a ``target`` clause is judged by this target, one of the rule by all of them."""
+        rule = "10.0.0.1:1 -> tls:a:1 {}\n  target tls:b:1 min-version=1.3 {}\n"
+        self.assertEqual(self.codes(rule.format("ciphers=HIGH", "")), set())
+        self.assertEqual(self.codes(rule.format("", "ciphers=HIGH")), {"option-without-effect"})
+
+    def test_once(self) -> None:
+        """An option that does not fit gets no warning besides the error."""
+        self.assertEqual(self.codes("10.0.0.1:1 alpn-mismatch=ignore -> a:1\n"), {"option-does-not-fit"})

@@ -22,9 +22,9 @@ from portfwd.service.build.openings import opening_problems
 from portfwd.service.tls.problems import tls_problems
 from portfwd.upstreams.checks.registry import CheckRegistry
 
-#: Warnings about missing things without which a start continues. Other warnings are for ``check``, or for the
-#: log of the running process.
-DONE_WITHOUT: Final = frozenset({"check-impossible", "no-directory", "not-writable"})
+#: Warnings about missing things without which a start continues, and about options that the reader of the
+#: file could not judge. Other warnings are for ``check``, or for the log of the running process.
+DONE_WITHOUT: Final = frozenset({"check-impossible", "no-directory", "not-writable", "option-without-effect"})
 
 
 def judge(ruleset: Ruleset, filters: Selection, reactor: Any = None) -> tuple[Problem, ...]:

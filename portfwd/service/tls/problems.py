@@ -16,6 +16,7 @@ chain-incomplete       the authority's intermediate certificate is missing
 list-expired           a revocation list that has expired
 key-exposed            a private key that every user of the machine can read
 session-secrets        ``keylog=`` writes secrets that decrypt every session
+option-without-effect  see `portfwd.service.tls.client_values`
 =====================  ==================================================================
 
 It connects to no target, so certificates of targets are not checked.
@@ -47,6 +48,7 @@ from portfwd.service.tls.certificates import (
     read_password,
     read_revoked,
 )
+from portfwd.service.tls.client_values import client_value_problems
 from portfwd.service.tls.files import files_of, located, missing
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.targets import ClientSide
@@ -70,6 +72,7 @@ def tls_problems(
         if len(clauses) == len(rule.filters):
             for spec, (_, factory) in zip(rule.filters, clauses, strict=True):
                 found += _of_filter(spec.where, getattr(factory, "starts_tls", {}), now())
+            found += client_value_problems(rule, clauses)
     return tuple(dict.fromkeys(found))
 
 
