@@ -165,7 +165,7 @@ class ServerSide:
                 path=self._options.keylog,
             )
 
-    def _check_files(self) -> None:
+    def check_files(self) -> None:
         """Start to read the files again if the next check is due and they have changed."""
         if not self._watch.due:
             return
@@ -198,7 +198,7 @@ class ServerSide:
 
     def start(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, hello: ClientHello) -> ssl.SSLObject:
         """See `TLSSide`. The server name in the ClientHello chooses the certificate."""
-        self._check_files()
+        self.check_files()
         options, name = self._options, hello.server_name
         context = self.certificates.find(name)
         if context is None and options.unknown_name == "refuse":

@@ -244,7 +244,7 @@ class ClientSide:
         watch = self._watch
         return self._is_good and not reads_system and watch is not None and not watch.differs(watch.look())
 
-    def _check_files(self) -> None:
+    def check_files(self) -> None:
         """Start to read the files again if the next check is due and they have changed."""
         if self._renewal is not None and self._watch is not None and self._watch.due:
             self._renewal.look(self._read_again, self._renewed)
@@ -297,7 +297,7 @@ class ClientSide:
 
     def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, offer: _Offer) -> ssl.SSLObject:
         """Start TLS of a connection with this offer."""
-        self._check_files()
+        self.check_files()
         kept = self.sessions.get(offer)
         # RFC 8446 appendix C.4 recommends to use a ticket once, so that observers cannot link connections.
         # They can link connections of portfwd by its address anyway.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from portfwd.kernel.usage import lowest_free_descriptor, resident_bytes
 from portfwd.service.daemon.garbage import (
     CHECK_INTERVAL,
     FEW_SESSIONS,
@@ -16,9 +19,12 @@ from portfwd.service.daemon.garbage import (
     QUIET,
     RULE_BLOCKS,
     SESSION_BLOCKS,
+    SHARE,
     FullRounds,
+    Use,
     collector_off,
     collector_unchanged,
+    uses_of_process,
 )
 
 MANY = FEW_SESSIONS + 1
@@ -97,13 +103,19 @@ class FullRoundsTests(CollectorCase):
         super().setUp()
         self.clock = Clock()
         self.rules, self.sessions = 1, MANY
-        self.service = FullRounds(self.clock, lambda: self.rules, lambda: self.sessions)
+        self.service = self.full_rounds(lambda: uses_of_process()[:1])
         self.service.startService()
         self.addCleanup(self.stop)
         self.base = sys.getallocatedblocks()
         self.rounds = 0
         gc.callbacks.append(self.count)
         self.addCleanup(gc.callbacks.remove, self.count)
+
+    def full_rounds(self, uses: Callable[[], tuple[Use, ...]]) -> FullRounds:
+        """A service whose collections take no time."""
+        return FullRounds(
+            self.clock, lambda: self.rules, lambda: self.sessions, uses=uses, seconds=lambda: 0.0
+        )
 
     def stop(self) -> None:
         """Stop it, if it runs."""
@@ -191,3 +203,86 @@ class FullRoundsTests(CollectorCase):
         self.service.stopService()
         self.assertEqual(gc.get_threshold(), self.threshold)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_share(self) -> None:
+        """The longer a collection takes, the later the next one follows."""
+        self.stop()
+        now = [0.0]
+
+        def seconds() -> float:
+            now[0] += 0.5
+            return now[0]
+
+        numbers = iter(range(1_000_000, 10**9, 1_000_000))
+        growing = Use(lambda: next(numbers), 0, 0)
+        service = FullRounds(self.clock, lambda: 0, lambda: MANY, uses=lambda: (growing,), seconds=seconds)
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.clock.pump([CHECK_INTERVAL] * int(0.5 / SHARE + 1))
+        self.assertEqual(service.rounds, 1)
+        self.clock.advance(CHECK_INTERVAL)
+        self.assertEqual(service.rounds, 2)
+
+
+class BigKnot(Knot):
+    """A cycle of few small objects that keeps a buffer and an open file."""
+
+    SIZE = 1 << 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = bytes(self.SIZE)
+        self.descriptor = os.dup(2)
+
+    def __del__(self) -> None:
+        """Close it, as a file does."""
+        os.close(self.descriptor)
+
+
+class UsesTests(CollectorCase):
+    """What cycles may keep besides small objects."""
+
+    def setUp(self) -> None:
+        """A service with a session more than the few, whose collections take no time."""
+        super().setUp()
+        self.clock = Clock()
+
+    def start(self, number: int, per_session: int) -> FullRounds:
+        """A service that checks one of the numbers."""
+        use = uses_of_process()[number]
+        use.per_session = per_session
+        service = FullRounds(self.clock, lambda: 1, lambda: MANY, uses=lambda: (use,), seconds=lambda: 0.0)
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
+
+    def end_sessions(self, count: int) -> None:
+        """Sessions whose filter leaves a cycle each, old when they end."""
+        knots = [BigKnot() for _ in range(count)]
+        age()
+        knots.clear()
+        self.clock.advance(CHECK_INTERVAL)
+
+    def test_bytes(self) -> None:
+        """Large buffers in cycles are bounded by bytes, not by blocks."""
+        self.start(1, 1024)
+        before = resident_bytes()
+        for _ in range(20):
+            self.end_sessions(30)
+        self.assertLess(resident_bytes() - before, before * (GROWTH - 1) + 100 * BigKnot.SIZE)
+
+    def test_not_told(self) -> None:
+        """Where the system does not tell a number, Python's own full collections stay on."""
+        service = FullRounds(self.clock, lambda: 1, lambda: MANY, uses=lambda: (Use(lambda: 0, 1, 1),))
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.assertEqual(gc.get_threshold(), self.threshold)
+
+    def test_descriptors(self) -> None:
+        """So are descriptors."""
+        service = self.start(2, 1)
+        before = lowest_free_descriptor()
+        for _ in range(20):
+            self.end_sessions(30)
+        self.assertLess(lowest_free_descriptor(), before * GROWTH + MANY + 70)
+        self.assertGreater(service.rounds, 2)
