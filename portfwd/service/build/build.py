@@ -57,11 +57,18 @@ from portfwd.service.build.filters import Clause, configure
 from portfwd.service.build.plugins import AvailablePlugins
 from portfwd.service.build.rule_streams import choose_streams, context_of
 from portfwd.service.build.target_texts import target_reader
-from portfwd.service.build.targets import TLSCreators, described, destination
+from portfwd.service.build.targets import (
+    TLSCreators,
+    described,
+    destination,
+    named_target,
+    warn_unverified,
+)
 from portfwd.service.build.unused_sockets import UnusedSockets
 from portfwd.service.tls.files import failures_of
 from portfwd.service.tls.listening import ready_streams
 from portfwd.service.tls.starting import tls_starts
+from portfwd.service.tls.targets import ClientSide
 from portfwd.values import Side
 
 
@@ -170,7 +177,7 @@ class RuleMaker:
             ready: dict[object, Destination] = {}
             for spec in rule.every_target():
                 try:
-                    ready[spec] = destination(spec, offset, self._context, self._creators)
+                    ready[spec] = destination(spec, offset, self._context, self._creators, rule.name)
                 except (OSError, ValueError) as problem:
                     self.failures += failures_of(rule, spec, problem)
             live = LiveRule(
@@ -189,6 +196,12 @@ class RuleMaker:
                 checks,
             )
             live.tls_starts = starts
+            for made in ready.values():
+                if isinstance(made.tls, ClientSide):
+                    who = named_target(rule.name, made.label)
+                    made.tls.users[who] = live
+                    if offset == 0:
+                        warn_unverified(who, made.options)
             live.read_target = target_reader(rule, self._context, self._creators)
             return Planned(live, offset, endpoint)
 

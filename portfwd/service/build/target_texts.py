@@ -19,7 +19,7 @@ from portfwd.relay.destination import Destination
 from portfwd.rules import parse_rule
 from portfwd.rules.model import ListenOptions, Options, Rule, TargetSpec
 from portfwd.rules.tokens import spell_value
-from portfwd.service.build.targets import TLSCreators, destination
+from portfwd.service.build.targets import TLSCreators, destination, named_target, warn_unverified
 
 _DEFAULTS: Final = Options()
 
@@ -48,9 +48,11 @@ def target_reader(rule: Rule, context: RelayContext, creators: TLSCreators) -> C
 
     def read(text: str) -> Destination:
         try:
-            made = destination(read_target(text, rule.options), 0, context, creators)
+            made = destination(read_target(text, rule.options), 0, context, creators, rule.name)
         except OSError as problem:
             raise ValueError(f"{text}: {problem}") from problem
+        if made.tls is not None:
+            warn_unverified(named_target(rule.name, made.label), made.options)
         return attrs.evolve(made, is_chosen=True)
 
     return read

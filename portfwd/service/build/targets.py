@@ -13,15 +13,18 @@ from typing import Final, TypeVar, cast
 
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from portfwd.relay.context import RelayContext
 from portfwd.relay.destination import Destination
 from portfwd.relay.live import LiveRule
-from portfwd.rules.model import DATAGRAM_KINDS, TLS_KINDS, UNIX_KINDS, Kind, TargetSpec
+from portfwd.rules.model import DATAGRAM_KINDS, TLS_KINDS, UNIX_KINDS, Kind, Options, TargetSpec
 from portfwd.rules.options import OPTIONS, Needs
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.targets import ClientSide, client_side
 from portfwd.values import Address, InetAddress, UnixAddress
+
+_LOG: Final = Logger()
 
 
 def target_label(spec: TargetSpec, port: int | None) -> str:
@@ -55,13 +58,18 @@ def described(description: str, parse: Callable[[], T]) -> T:
 
 
 def destination(
-    spec: TargetSpec, offset: int, context: RelayContext, creators: TLSCreators | None = None
+    spec: TargetSpec,
+    offset: int,
+    context: RelayContext,
+    creators: TLSCreators | None = None,
+    rule: str = "-",
 ) -> Destination:
     """
     Prepare `spec` for dialling.
 
     :param offset: number of the port in a range, from 0. A target with one port gets all.
     :param creators: existing ones to reuse, because each has all authorities in memory.
+    :param rule: name of the rule, for the log.
     :raises OSError, ValueError: a certificate file or the description of an endpoint cannot be used.
     """
     port = None
@@ -96,9 +104,25 @@ def destination(
                 seconds=context.reactor.seconds,
                 run=partial(in_thread, context.reactor),
                 known=known if isinstance(known, ClientSide) else None,
+                label=named_target(rule, label),
             )
             context.tls_targets[key] = tls
     return Destination(label, options, address=address, tls=tls, datagrams=datagrams)
+
+
+def named_target(rule: str, label: str) -> str:
+    """A target with its rule, as the log names it."""
+    return f"{rule}: target {label}"
+
+
+def warn_unverified(who: str, options: Options) -> None:
+    """Log a warning if nothing verifies the certificate of a target; `who` is rule and target."""
+    if not options.verify and not options.pin:
+        _LOG.warn(
+            "{who}: the certificate of this target is not checked (verify=off):"
+            " an attacker on the path can read and change everything",
+            who=who,
+        )
 
 
 def target_labels(live: LiveRule) -> str:

@@ -45,10 +45,13 @@ DATAGRAMS_IN_A_TURN: Final = 16
 MAX_DATAGRAM: Final = 65535
 
 
-def check_destination(destination: Destination, ready: ReadyCheck, context: RelayContext) -> Destination:
+def check_destination(
+    destination: Destination, ready: ReadyCheck, context: RelayContext, rules: str = "-"
+) -> Destination:
     """
     The destination of a check of `destination`: with its own port, time limit and TLS.
 
+    :param rules: names of the rules that have the target, for the log.
     :raises OSError, ValueError: a file of the target's TLS options cannot be used.
     """
     carrier, timing = ready.check.carrier, ready.timing
@@ -62,7 +65,11 @@ def check_destination(destination: Destination, ready: ReadyCheck, context: Rela
         name = getattr(ready.check, "server_name", "") or None
         own = evolve(options, verify=getattr(ready.check, "verify", True), server_name=name)
         tls = ClientSide(
-            address.host, own, seconds=context.reactor.seconds, run=partial(in_thread, context.reactor)
+            address.host,
+            own,
+            seconds=context.reactor.seconds,
+            run=partial(in_thread, context.reactor),
+            label=f"{rules}: target {destination.label}: check {ready.name}",
         )
     endpoint = destination.endpoint if timing.port is None else None
     label = destination.label if timing.port is None or address is None else str(address)

@@ -294,7 +294,8 @@ class Checks:
         few = len(wanted) <= FEW
         for key, (ready, destination) in wanted.items():
             try:
-                there = check_destination(destination, ready, self.context)
+                rules = self.context.targets.rules_of(key[0])
+                there = check_destination(destination, ready, self.context, rules)
             except (OSError, ValueError) as problem:
                 # It cannot be made, so it has failed until a reload.
                 if key in self._checkers:

@@ -128,15 +128,15 @@ class ServerSide:
 
     # The files
 
-    @classmethod
-    def judge_options(cls, name: str, options: ListenOptions) -> tuple[str, ...]:
+    @staticmethod
+    def judge_options(options: ListenOptions) -> tuple[str, ...]:
         """
-        Check `options` by making a side that is dropped.
+        Check `options` by reading the files. Nothing is logged.
 
         :returns: the problems of files in a directory in which other files can be used.
         :raises OSError, ValueError: as for a new side.
         """
-        return cls(name, evolve(options, keylog=None), lambda: 0.0).certificates.problems
+        return read_certificates(evolve(options, keylog=None), now_utc()).problems
 
     @property
     def pairs(self) -> Sequence[Pair]:

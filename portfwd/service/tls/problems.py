@@ -117,7 +117,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
     if lacking:
         return
     try:
-        problems = ServerSide.judge_options(rule.name, options)
+        problems = ServerSide.judge_options(options)
     except (OSError, ValueError) as problem:
         yield located(files, where, problem)
     else:

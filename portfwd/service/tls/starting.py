@@ -15,11 +15,12 @@ from portfwd.kernel.reactor import Reactor
 from portfwd.relay.tls_start import TLSStart
 from portfwd.rules.model import SOCKETS_ONLY, TLS_KINDS, Kind, Rule
 from portfwd.service.build.target_texts import listener_options, target_options
+from portfwd.service.build.targets import warn_unverified
 from portfwd.service.daemon.reading import in_thread
 from portfwd.service.tls.files import way_out
 from portfwd.service.tls.listeners import ServerSide
-from portfwd.service.tls.renewal import Run, at_once
-from portfwd.service.tls.targets import client_side
+from portfwd.service.tls.renewal import Run
+from portfwd.service.tls.targets import ClientSide, client_side
 from portfwd.values import Side
 
 #: A placeholder for options without ``server-name=``. The host of the dialled target replaces it.
@@ -42,12 +43,21 @@ def start_problem(rule: Rule, factory: Any) -> str:
             kind = min(kind.value for kind in kinds)
             return f"TLS cannot start on the side of the {side.value}, which is {kind}:"
         try:
-            _start(rule.name, side, options, lambda: 0.0, at_once)
+            _try(side, options)
         except OSError as problem:
             return f"{problem.filename}: {problem.strerror}; {way_out(problem, str(problem.filename))}"
         except (ValueError, TypeError) as problem:
             return str(problem)
     return ""
+
+
+def _try(side: Side, options: Mapping[str, str]) -> None:
+    """Do what `_start` does, without logging."""
+    if side is Side.CLIENT:
+        ServerSide.judge_options(listener_options(options))
+    else:
+        target = target_options(options)
+        ClientSide(target.server_name or NO_HOST, target)
 
 
 def tls_starts(name: str, factories: Iterable[Any], reactor: Reactor) -> dict[tuple[int, Side], TLSStart]:
@@ -73,5 +83,7 @@ def _start(
         listen = listener_options(options)
         return TLSStart(ServerSide(name, listen, seconds, run=run), listen.handshake_timeout)
     target = target_options(options)
-    made = client_side(target.server_name or NO_HOST, target, seconds=seconds, run=run)
+    label = f"{name}: upstream"
+    warn_unverified(label, target)
+    made = client_side(target.server_name or NO_HOST, target, seconds=seconds, run=run, label=label)
     return TLSStart(made, target.connect_timeout, made, named=bool(target.server_name))

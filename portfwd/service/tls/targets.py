@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Final
+from weakref import WeakValueDictionary
 
 from attrs import define, frozen
 from cryptography import x509
@@ -41,8 +42,6 @@ from portfwd.service.tls.renewal import Renewal, Renewed, Run, at_once
 from portfwd.streams.transports.tls_failures import NotAdmitted
 from portfwd.values import TLSInfo, ascii_host, is_literal
 from portfwd.wire.client_hello import ClientHello
-
-_LOG: Final = Logger()
 
 #: The authorities that distributions trust, for a Python whose OpenSSL has other default paths.
 SYSTEM_BUNDLES: Final = (
@@ -145,10 +144,12 @@ class ClientSide:
         seconds: Callable[[], float] | None = None,
         now: Callable[[], datetime] = now_utc,
         run: Run = at_once,
+        label: str = "",
     ) -> None:
         """
         Read the files.
 
+        :param label: rule and target, for the log as long as `users` is empty.
         :param read: returns the bytes of a file.
         :param seconds: the reactor's clock; None to never check the files for changes.
         :param run: runs the function that reads the files again.
@@ -160,7 +161,9 @@ class ClientSide:
         self._options = options
         self._read = read
         self._now = now
-        self._host = host
+        self._label = label or f"tls:{host}"
+        #: The live rules that have this side, by rule and target, for the log.
+        self.users: WeakValueDictionary[str, object] = WeakValueDictionary()
         self._takes_client_name = options.server_name == CLIENT
         written = None if self._takes_client_name else options.server_name
         name = certificate_name(written or host)
@@ -183,6 +186,14 @@ class ClientSide:
 
     def __repr__(self) -> str:
         return f"<ClientSide {self._usual.name}>"
+
+    @property
+    def _who(self) -> str:
+        """The rule and target that the log names; several targets can share a side."""
+        users = list(self.users.keys())
+        if not users:
+            return self._label
+        return users[0] if len(users) == 1 else f"{users[0]} and {len(users) - 1} more"
 
     def _context(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """The context of connections that offer these protocols."""
@@ -254,8 +265,8 @@ class ClientSide:
             self._is_good = not renewed.problem
         if renewed.problem:
             self._log.error(
-                "tls:{host}: the new certificates cannot be used, the old ones stay in use: {problem}",
-                host=self._host,
+                "{who}: the new certificates cannot be used, the old ones stay in use: {problem}",
+                who=self._who,
                 problem=renewed.problem,
             )
         if renewed.made is None:
@@ -264,14 +275,14 @@ class ClientSide:
         self.pairs = self._files.pairs
         self._contexts = {}
         self.sessions.clear()  # they belong to the old contexts
-        self._log.info("tls:{host}: the certificates were read again", host=self._host)
+        self._log.info("{who}: the certificates were read again", who=self._who)
 
     def warn_of_expiry(self) -> None:
         """Log a warning if the client certificate has expired or expires soon."""
         for pair in self.pairs:
             warning = expiry(pair.cert, pair.until, self._now(), pair.since)
             if warning:
-                self._log.warn("tls:{host}: {problem}", host=self._host, problem=warning)
+                self._log.warn("{who}: {problem}", who=self._who, problem=warning)
 
     # Connections
 
@@ -390,6 +401,7 @@ def client_side(
     seconds: Callable[[], float] | None = None,
     run: Run = at_once,
     known: ClientSide | None = None,
+    label: str = "",
 ) -> ClientSide:
     """
     The `ClientSide` of a target on `host`. The other parameters are those of `ClientSide`.
@@ -397,15 +409,9 @@ def client_side(
     :param known: the previous side of the same host and options; it is returned if its files are unchanged.
     :raises OSError, ValueError: see `ClientSide`.
     """
-    if not options.verify and not options.pin:
-        _LOG.warn(
-            "tls:{host}: the certificate of this target is not checked (verify=off):"
-            " an attacker on the path can read and change everything",
-            host=host,
-        )
     side = known
     if side is None or not side.is_current:
-        side = ClientSide(host, options, read, seconds, run=run)
+        side = ClientSide(host, options, read, seconds, run=run, label=label)
     side.warn_of_expiry()
     return side
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -25,7 +26,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import LogLevel
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from portfwd.errors import StartError
@@ -36,7 +37,7 @@ from portfwd.listen.handed_clients import HandedClients
 from portfwd.listen.listener import Listener
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import Kind, ListenSpec, PortRange, Ruleset, TargetSpec
-from portfwd.service.build import build, endpoints
+from portfwd.service.build import build, endpoints, targets
 from portfwd.service.build.addresses import bound_addresses
 from portfwd.service.build.bind_failures import WAYS_OUT, listen_label
 from portfwd.service.build.build import (
@@ -154,6 +155,49 @@ class LiveRuleTests(TestCase):
         made = planned("a: :8000-8009 -> tls:h.example:4430-4439\nb: :1 -> tls:h.example:443 verify=off\n")
         creators = {id(one.live.destinations[0].tls) for one in made}
         self.assertEqual(len(creators), 2)
+
+    def test_target_lines(self) -> None:
+        """The log names rule and target of what concerns a certificate; a range of ports has one line."""
+        lines = self.lines_of_targets()
+        made = planned(
+            "a: :8000-8001 -> tls:h.example:4430-4431 verify=off\n"
+            "b: :1 -> tls:unix:/run/x, tls:h.example:443 verify=off\n"
+        )
+        self.assertEqual(
+            [line.partition(" (verify=off)")[0] for line in lines()],
+            [
+                f"{who}: the certificate of this target is not checked"
+                for who in (
+                    "a: target tls:h.example:4430",
+                    "b: target tls:unix:/run/x",
+                    "b: target tls:h.example:443",
+                )
+            ],
+        )
+        side: Any = made[0].live.destinations[0].tls
+        self.assertEqual(
+            list(side.users),
+            [
+                "a: target tls:h.example:4430",
+                "a: target tls:h.example:4431",
+                "b: target tls:h.example:443",
+            ],
+        )
+        made.clear()
+        gc.collect()
+        self.assertEqual(list(side.users), [])
+
+    def lines_of_targets(self) -> Callable[[], list[str]]:
+        """What the module of targets logs from now on."""
+        lines: list[str] = []
+
+        def hear(event: LogEvent) -> None:
+            if event["log_namespace"] == targets.__name__:
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        return lambda: lines
 
     def test_every_failure(self) -> None:
         """Each bad target has a line, once, with its rule and place; a good one has none."""

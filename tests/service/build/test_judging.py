@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.filters import registry
@@ -12,6 +13,7 @@ from portfwd.service.build.judging import in_order, judge, matters_at_start
 from tests.service.contexts import rules
 from tests.service.pems import CA, directory_of, write_pair
 
+OLD = datetime(2020, 1, 1, tzinfo=UTC)
 TEXT = """\
 log file=none/access.log
 a: tls:127.0.0.1:1 cert=none.pem -> 127.0.0.1:9
@@ -55,9 +57,26 @@ class JudgingTests(SynchronousTestCase):
         judge(rules("a: 127.0.0.1:1 -> 127.0.0.1:9\n    check tcp\n"), Factories().select())
         self.assertEqual(groups, ["portfwd.checks"])
 
+    def test_silent(self) -> None:
+        """Judging logs nothing about certificates: a start does it when it makes the rules."""
+        directory = directory_of(self)
+        cert, key = write_pair(directory, "a", CA.issue_cert("a.example", not_after=OLD))
+        events: list[object] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        ruleset = rules(
+            f"a: tls:127.0.0.1:1 cert={cert} key={key} -> tls:127.0.0.1:9"
+            f" client-cert={cert} client-key={key}\n"
+            f"b: 127.0.0.1:2 -> 127.0.0.1:9\n    filter starttls-postgres terminate cert={cert} key={key}\n"
+            f"c: 127.0.0.1:3 -> 127.0.0.1:9\n    filter starttls-postgres originate verify=off"
+            f" client-cert={cert} client-key={key}\n"
+        )
+        judge(ruleset, Factories().select())
+        self.assertEqual(events, [])
+
     def test_at_start(self) -> None:
         """A start tells errors and what it does without; other warnings are for ``check``."""
-        expired = CA.issue_cert("a.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+        expired = CA.issue_cert("a.example", not_after=OLD)
         cert, key = write_pair(directory_of(self), "a", expired)
         problems = judge(
             rules(f"{TEXT}e: tls:127.0.0.1:4 cert={cert} key={key} -> 127.0.0.1:9\n"), Factories().select()

@@ -358,19 +358,30 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.asked, ["h.example"])
 
     def test_not_verified(self) -> None:
-        """With verify=off any certificate will do, and the log warns; a name is sent, an address is not."""
-        said: list[str] = []
-
-        def hear(event: Any) -> None:
-            said.append(str(event["log_format"]).format(**event))
-
-        globalLogPublisher.addObserver(hear)
-        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        """With verify=off any certificate will do; a name is sent, an address is not."""
         server = self.server(leaf=OTHER_CA.issue_cert("other.example"))
         self.good(self.side("h.example", verify=False), server)
         self.good(self.side("127.0.0.1", verify=False), server)
         self.assertEqual(self.asked, ["h.example", None])
-        self.assertIn("tls:h.example: the certificate of this target is not checked", said[0])
+
+    def test_who(self) -> None:
+        """Lines of the log name the rules and targets that have the side now, at first the one it is for."""
+        clock = Clock()
+        side = ClientSide("", Options(ca=self.ca, pin=("0",)), seconds=clock.seconds, label="a: target tls:x")
+        rules = [Options(), Options(), Options()]
+        for number, users, who in (
+            (0, {}, "a: target tls:x: "),
+            (1, {"b: target tls:y": rules[0]}, "b: target tls:y: "),
+            (2, {"c: target tls:z": rules[1], "d: target tls:w": rules[2]}, "b: target tls:y and 2 more: "),
+        ):
+            side.users.update(users)
+            write_authority(self.directory, (OTHER_CA, CA)[number % 2])
+            clock.advance(LOOK_EVERY)
+            self.connect(side, self.server("h.example"))
+            self.assertEqual(self.said[-1], f"{who}the certificates were read again")
+        del users
+        rules.clear()
+        self.assertEqual(list(side.users), [])
 
     def test_bundle(self) -> None:
         """Any authority of a bundle will do, text around the certificates is passed by."""
