@@ -486,6 +486,7 @@ class Forwarder(SteeredService):
             return ReloadResult(
                 dry_run=dry_run,
                 difference=change.difference,
+                renewed=change.renewed,
                 problems=tuple(change.problems),
                 failures=failures,
             )
@@ -493,7 +494,12 @@ class Forwarder(SteeredService):
         await self._work.to_the_end(self._switch(change, ruleset, session_log))
         self._plugins = plugins
         self._stop_factories()
-        result = ReloadResult(applied=True, difference=change.difference, notes=(*change.notes, *imported))
+        result = ReloadResult(
+            applied=True,
+            difference=change.difference,
+            renewed=change.renewed,
+            notes=(*change.notes, *imported),
+        )
         if self.running:
             self.checks.follow()
             await self._work.to_the_end(change.let_go())

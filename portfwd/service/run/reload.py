@@ -30,6 +30,7 @@ class ReloadResult:
     :ivar difference: difference between the old and the new rules; None if the new ones could not be read.
     :ivar problems: the problems of the file, including warnings.
     :ivar failures: one line for each failure. If there are any, nothing was changed.
+    :ivar renewed: one line for each rule whose text is the same, but not its files or sockets.
     :ivar notes: settings that did not take effect although the reload was applied, with the remedy.
     :ivar seconds: its duration.
     :ivar longest: seconds of its longest slice, in which no session was served.
@@ -40,6 +41,7 @@ class ReloadResult:
     difference: Difference | None = None
     problems: tuple[Problem, ...] = ()
     failures: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     longest: float = 0.0
@@ -55,7 +57,7 @@ class ReloadResult:
             count = len(self.failures)
             return f"refused, nothing was changed: {count} {'thing is' if count == 1 else 'things are'} wrong"
         if self.difference is None or not self.difference:
-            return "nothing is different"
+            return "the rules are the same" if self.renewed else "nothing is different"
         return str(self.difference)
 
     def lines(self) -> Iterator[str]:
@@ -66,6 +68,7 @@ class ReloadResult:
         yield from _first([str(one) for one in self.problems if one.severity is Severity.WARNING])
         if self.difference is not None:
             yield from shortened(self.difference)
+        yield from _first([f"~ {line}" for line in self.renewed])
         yield from _first([f"note: {note}" for note in self.notes])
 
 

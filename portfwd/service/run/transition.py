@@ -44,27 +44,12 @@ from portfwd.service.run.matching import (
     match,
     renewal,
 )
+from portfwd.service.run.renewals import WantedPort, renewed
 from portfwd.service.run.rivals import Rivals
 from portfwd.values import CloseReason, UnixAddress, counted
 
 #: Directives that take effect only when the process starts.
 AT_START: Final = ("admin", "manhole", "metrics", "stats-log", "status-file", "toxiproxy", "web")
-
-
-@define(eq=False)
-class _Wanted:
-    """
-    A port that needs sockets.
-
-    :ivar before: the previous listener, whose sockets cannot be used.
-    :ivar made: the new listener.
-    """
-
-    port: Port
-    planned: Planned
-    before: Bound | None = None
-    renewal: ListenerRenewal | None = None
-    made: Bound | None = None
 
 
 @define(eq=False)
@@ -77,6 +62,7 @@ class Transition:
     :ivar problems: problems of filters.
     :ivar failures: one line for each failure.
     :ivar notes: see `portfwd.service.run.reload.ReloadResult`.
+    :ivar renewed: see `portfwd.service.run.renewals.renewed`.
     :ivar replaced: replaced live rules, each with its successor.
     :ivar removed: live rules without a successor.
     :ivar late: late clients of closed listeners, each with the live rule that will serve them.
@@ -95,6 +81,7 @@ class Transition:
     difference: Difference = field(factory=Difference, init=False)
     failures: list[str] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
+    renewed: tuple[str, ...] = field(default=(), init=False)
     replaced: list[tuple[LiveRule, LiveRule]] = field(factory=list, init=False)
     removed: list[LiveRule] = field(factory=list, init=False)
     late: list[tuple[LiveRule, LateClients]] = field(factory=list, init=False)
@@ -102,7 +89,7 @@ class Transition:
     _ports: list[Port] = field(factory=list, init=False)
     _same: list[tuple[Bound, Port]] = field(factory=list, init=False)
     _handed: list[tuple[Bound, Port, Planned]] = field(factory=list, init=False)
-    _wanted: list[_Wanted] = field(factory=list, init=False)
+    _wanted: list[WantedPort] = field(factory=list, init=False)
     #: New sockets that receive datagrams since they were bound, with the listeners that received them before.
     _took: list[tuple[Bound, list[DatagramClients]]] = field(factory=list, init=False)
     _rivals: Rivals = field(
@@ -144,6 +131,7 @@ class Transition:
             self._rivals.add(bound)
             yield
         yield from self._bind(dry_run)
+        self.renewed = yield from renewed(self._handed, self._wanted)
         if self.failures or dry_run:
             return
         self.failures += self._maker.selection.start()
@@ -184,7 +172,7 @@ class Transition:
             if bound is None and port.steered == DRAINED:
                 port.bound = Bound(planned.live, port.offset, planned.endpoint, closed=True)
             elif bound is None or needs is not None:
-                self._wanted.append(_Wanted(port, planned, bound, needs))
+                self._wanted.append(WantedPort(port, planned, bound, needs))
             yield
         self._maker.selection.keep(kept)
         self.failures += self._maker.failures
@@ -250,7 +238,7 @@ class Transition:
             return True
         return bool(self._rivals.of_datagrams(planned))
 
-    def _bind_one(self, wanted: _Wanted) -> Bound:
+    def _bind_one(self, wanted: WantedPort) -> Bound:
         planned, needs = wanted.planned, wanted.renewal
         resolve = self._resolve
         if needs is not None and needs.hosts is not None:
@@ -321,7 +309,7 @@ class Transition:
         self._spent = 0
         self.surely("stopping filters", self._maker.selection.undo)
 
-    def _hand_back(self, wanted: _Wanted, made: Bound) -> None:
+    def _hand_back(self, wanted: WantedPort, made: Bound) -> None:
         """Pass clients that arrived at `made` to the other listener."""
         for listener in made.listeners:
             if isinstance(listener, Listener):
@@ -359,7 +347,7 @@ class Transition:
                 if isinstance(listener, DatagramClients):
                     self.surely(f"{made.live.name}: joining", self._binder.retired.join, listener)
 
-    def _begin(self, wanted: _Wanted, made: Bound) -> None:
+    def _begin(self, wanted: WantedPort, made: Bound) -> None:
         port, planned, before = wanted.port, wanted.planned, wanted.before
         port.bound = made
         made.paused = False

@@ -58,6 +58,11 @@ class FileWatch:
         """Whether `found` differs from the last known signature."""
         return found != self._signature
 
+    def since(self, before: FileWatch) -> list[str]:
+        """The paths whose files are not those that `before` knows: changed, added and removed ones."""
+        known, now = dict(before._signature), dict(self._signature)
+        return [path for path in {**now, **known} if path not in known or known[path] != now.get(path)]
+
     def settle(self, found: Signature) -> None:
         """Set the last known signature to `found`."""
         self._signature = found

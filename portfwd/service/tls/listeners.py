@@ -139,6 +139,11 @@ class ServerSide:
         return read_certificates(evolve(options, keylog=None), now_utc()).problems
 
     @property
+    def watch(self) -> FileWatch:
+        """The files, as they were read last."""
+        return self._watch
+
+    @property
     def pairs(self) -> Sequence[Pair]:
         """The certificates in use."""
         return self.certificates.pairs

@@ -249,6 +249,11 @@ class ClientSide:
         return context, pairs
 
     @property
+    def watch(self) -> FileWatch | None:
+        """The files, as they were read last."""
+        return self._watch
+
+    @property
     def is_current(self) -> bool:
         """Whether the files are unchanged. False for the system's authorities, which are not watched."""
         reads_system = self._options.ca is None and self._options.verify and not self._options.pin

@@ -17,9 +17,11 @@ class FileWatchTests(SynchronousTestCase):
         self.directory = directory_of(self)
         (self.directory / "a").write_bytes(b"a")
         self.clock = Clock()
-        self.watch = FileWatch(
-            lambda: sorted(str(one) for one in self.directory.iterdir()), self.clock.seconds
-        )
+        self.watch = self.files()
+
+    def files(self) -> FileWatch:
+        """A watch of the directory as it is now."""
+        return FileWatch(lambda: sorted(str(one) for one in self.directory.iterdir()), self.clock.seconds)
 
     def test_due(self) -> None:
         """It is time to look every ten seconds, once."""
@@ -49,3 +51,14 @@ class FileWatchTests(SynchronousTestCase):
         self.directory.rmdir()
         self.assertTrue(self.changed())
         self.assertFalse(self.changed())
+
+    def test_since(self) -> None:
+        """The files that are not those of an earlier watch: changed, added and removed ones."""
+        later = self.files()
+        self.assertEqual(later.since(self.watch), [])
+        (self.directory / "b").write_bytes(b"b")
+        both = self.files()
+        self.assertEqual(both.since(self.watch), [str(self.directory / "b")])
+        self.assertEqual(self.watch.since(both), [str(self.directory / "b")])
+        (self.directory / "a").write_bytes(b"other")
+        self.assertEqual(self.files().since(both), [str(self.directory / "a")])
