@@ -21,11 +21,12 @@ from types import FrameType
 from typing import Final
 
 from bench import evidence, measure, report
+from bench.compared import SUFFIX, compared
 from bench.lab import Lab
 from bench.loads import programme
 from bench.loads.api import FULL, QUICK, SMOKE, Load
 from bench.peers.checkout import ROOT, commit
-from bench.peers.field import contestants, present
+from bench.peers.field import beside, contestants, present
 from bench.processes import raise_descriptors
 from bench.results import Results, Row, describe_machine, from_json, joined, to_json
 from bench.rounds import Sample
@@ -47,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--only", action="append", metavar="NAME", help="a group or a row; may be repeated")
     made.add_argument("--peers", metavar="A,B", help="only these contestants")
+    made.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="this project's contestants from another checkout too, and the ratio to it",
+    )
     made.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds (7; --quick 2, --smoke 1)")
     made.add_argument("--loopback", action="store_true", help="no namespaces even where they can be had")
     made.add_argument("--list", action="store_true", help="show rows and contestants and measure nothing")
@@ -116,6 +123,8 @@ def _measured(options: argparse.Namespace, rows: Sequence[Load]) -> Results:
     samples: list[Sample] = []
     with Lab(options.loopback) as lab:
         peers = contestants(lab.scratch)
+        if options.beside is not None:
+            peers = beside(peers, lab.scratch, options.beside.resolve())
         versions, absent = present(peers)
         if options.quick and not options.peers:
             for peer in peers:
@@ -123,7 +132,9 @@ def _measured(options: argparse.Namespace, rows: Sequence[Load]) -> Results:
                     absent[peer.name] = "not in --quick"
         if options.peers:
             wanted = options.peers.split(",")
-            versions = {name: version for name, version in versions.items() if name in wanted}
+            versions = {
+                name: version for name, version in versions.items() if name.removesuffix(SUFFIX) in wanted
+            }
         there = [peer for peer in peers if peer.name in versions]
         for name, why in absent.items():
             print(f"left out: {name}: {why}", file=sys.stderr)
@@ -187,13 +198,13 @@ def main(argv: Sequence[str]) -> int:
             print(f"bench: {error}", file=sys.stderr)
             return 2
         results = _measured(options, rows)
-        whole = not (options.only or options.quick or options.smoke or options.peers)
+        whole = not (options.only or options.quick or options.smoke or options.peers or options.beside)
         options.out.mkdir(parents=True, exist_ok=True)
         stamp = results.date[:19].replace(":", "").replace("-", "").replace("T", "-")
         raw = options.out / f"{stamp}-{results.commit.rstrip('+')}.json"
         raw.write_text(to_json(results))
         print(f"raw results: {raw}", file=sys.stderr)
-    print(report.markdown(results, {}, ""))
+    print(compared(results) if options.beside is not None else report.markdown(results, {}, ""))
     if options.publish or whole:
         publish(results, PAGE)
         print(f"written: {PAGE}", file=sys.stderr)

@@ -81,7 +81,7 @@ class Peer:
     """
     A contestant.
 
-    :cvar name: short, unique, stable: results are compared by it.
+    :ivar name: short, unique, stable: results are compared by it.
     :cvar about: its setting in a few words.
     :cvar forks: whether it takes a process for each connection.
     :cvar starts: whether there is anything to start (the row without forwarder has nothing).
@@ -90,7 +90,7 @@ class Peer:
     :cvar ready_line: text of its output that means ready; empty: it is ready when it listens.
     """
 
-    name: ClassVar[str]
+    name: str
     about: ClassVar[str]
     forks: ClassVar[bool] = False
     starts: ClassVar[bool] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.compared import SUFFIX
 from bench.peers.api import AbsentError, Peer
 from bench.peers.direct import Direct
 from bench.peers.haproxy import HAProxy, HAProxySplice
@@ -64,6 +65,20 @@ def contestants(scratch: Path) -> tuple[Peer, ...]:
         NginxTLSOut(),
         HAProxyTLSOut(),
     )
+
+
+def beside(peers: tuple[Peer, ...], scratch: Path, root: Path) -> tuple[Peer, ...]:
+    """
+    `peers`, those of this project each followed by the same one from another checkout.
+
+    :param root: the other checkout; its contestants have the names of `bench.compared.other`.
+    """
+    found: list[Peer] = []
+    for peer in peers:
+        found.append(peer)
+        if isinstance(peer, Portfwd):
+            found.append(type(peer)(scratch, root, SUFFIX))
+    return tuple(found)
 
 
 def present(peers: tuple[Peer, ...]) -> tuple[dict[str, str], dict[str, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from bench.peers.api import AbsentError, Counters, Forward, Logs, Peer, Setup
-from bench.peers.checkout import commit, environment
+from bench.peers.checkout import ROOT, commit, environment
 from bench.processes import Program
 
 #: Seconds of silence after which a half-closed session of one rule of `PortfwdMixed` ends: long enough to
@@ -32,13 +32,13 @@ _CHECK: Final = (
 )
 
 
-def refusal(rules: str, folder: Path) -> str:
-    """What ``portfwd check`` has against `rules`; empty if nothing."""
+def refusal(rules: str, folder: Path, root: Path = ROOT) -> str:
+    """What ``portfwd check`` of the checkout at `root` has against `rules`; empty if nothing."""
     path = folder / "check.conf"
     path.write_text(rules)
     done = subprocess.run(
         [sys.executable, "-c", _CHECK, str(path)],
-        env=environment(),
+        env=environment(root),
         cwd=folder,
         capture_output=True,
         timeout=60,
@@ -72,19 +72,23 @@ class Portfwd(Peer):
     _relay: ClassVar[str] = "auto"
     _filters: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, root: Path = ROOT, suffix: str = "") -> None:
+        """
+        :param root: the checkout that is run.
+        :param suffix: is added to the name.
+        """
         self._scratch = scratch
+        self._root = root
+        self.name = type(self).name + suffix
 
     def version(self) -> str:
-        """Version and commit."""
+        """Commit."""
         forward = Forward("probe", 1, "127.0.0.1", 2)
         rules = self.rules(Setup("127.0.0.1", (forward,), self._scratch, Logs.COUNTERS))
-        problem = refusal(rules, self._scratch)
+        problem = refusal(rules, self._scratch, self._root)
         if problem:
             raise AbsentError(problem)
-        import portfwd
-
-        return f"{portfwd.__version__} ({commit()})"
+        return commit(self._root)
 
     def rules(self, setup: Setup) -> str:
         """Its rules file."""
@@ -119,8 +123,8 @@ class Portfwd(Peer):
         return [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "portfwd", "-c", str(path)]
 
     def environment(self) -> dict[str, str]:
-        """So that twistd finds the plug-in of this checkout."""
-        return environment()
+        """So that twistd finds the plug-in of the checkout."""
+        return environment(self._root)
 
     def counters(self, setup: Setup, program: Program) -> Counters:
         """Sum of its closing lines; nothing in a row that does not log them."""
