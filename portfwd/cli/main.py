@@ -1,5 +1,10 @@
 # -*- test-case-name: tests.cli.test_main -*-
-"""The command line of ``portfwd``: dispatches to a command and returns its exit code."""
+"""
+The command line of ``portfwd``: dispatches to a command and returns its exit code.
+
+Only the module of the command is imported, because importing all takes 0.8 seconds, and operators call
+commands such as ``portfwd sessions`` often. Help imports all.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +14,36 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
-from portfwd.cli import (
-    check,
-    checks,
-    completing,
-    convert,
-    explain,
-    filter_help,
-    filters,
-    hash_password,
-    init,
-    looking,
-    new,
-    options,
-    replay,
-    run,
-    shell,
-    steering,
-    tap,
-    targets,
-    top,
-    toxiproxy,
-)
 from portfwd.cli.parsing import WRONG, Parser, unknown_command
 from portfwd.cli.reading import FINE
 from portfwd.version import __version__
+
+#: The modules of the commands, in the order of the help, and the commands of each.
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "run": ("run",),
+    "init": ("init",),
+    "check": ("check",),
+    "explain": ("explain",),
+    "convert": ("convert",),
+    "options": ("options",),
+    "filters": ("filters",),
+    "checks": ("checks",),
+    "filter_help": ("help",),
+    "hash_password": ("hash-password",),
+    "replay": ("replay",),
+    "new": ("new",),
+    "toxiproxy": ("toxiproxy",),
+    "looking": ("status", "rules", "sessions", "session"),
+    "targets": ("targets", "target"),
+    "top": ("top",),
+    "tap": ("tap",),
+    "steering": ("kill", "drain", "pause", "resume", "faults", "log-level", "reload", "stop"),
+    "shell": ("shell",),
+    "completing": ("complete",),
+}
 
 #: Errors of the system if the output cannot be written, because of a full or broken disk or a limit.
 NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -70,8 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
     return _build()[0]
 
 
-def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser of the whole command line, and the parser of each command, which sets ``run``."""
+def _build(words: Sequence[str] = ()) -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
+    """
+    The parser of the command line, and the parser of each command, which sets ``run``.
+
+    :param words: the command line. If it begins with a command, only the module of that command is used.
+    """
     parser = Parser(
         prog="portfwd",
         description=DESCRIPTION,
@@ -80,24 +92,11 @@ def _build() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"portfwd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (
-        run,
-        init,
-        check,
-        explain,
-        convert,
-        options,
-        filters,
-        checks,
-        filter_help,
-        hash_password,
-        replay,
-        new,
-        toxiproxy,
-    ):
-        command.add_parser(commands)
-    for command in (looking, targets, top, tap, steering, shell, completing):
-        command.add_parser(commands)
+    chosen: list[str] = []
+    if not _asks_for_help(words):
+        chosen = [module for module, names in MODULES.items() if words[0] in names]
+    for module in chosen or MODULES:
+        import_module(f"portfwd.cli.{module}").add_parser(commands)
     return parser, commands.choices
 
 
@@ -115,14 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # File names and the terminal need not be UTF-8. Characters that cannot be written are escaped.
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else list(argv)
-    parser, commands = _build()
+    parser, commands = _build(words)
     problem = unknown_command(parser.prog, words, commands)
     if problem:
         print(problem, file=sys.stderr)
         return WRONG
-    asks_for_help = not words or (words[0] == "help" and len(words) < 3 and not words[-1].startswith("-"))
     try:
-        if asks_for_help:
+        if _asks_for_help(words):
             return _help(parser, commands, words[1:])
         arguments = parser.parse_args(words)
         code: int = arguments.run(arguments)
@@ -138,6 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """Whether the help of a command, or of the whole command line, is wanted."""
+    return not words or (words[0] == "help" and len(words) < 3 and not words[-1].startswith("-"))
 
 
 def _fill_standard_descriptors() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 from twisted.trial.unittest import SkipTest
 
 from portfwd import __version__
+from portfwd.cli.main import MODULES
+from portfwd.cli.parsing import Parser
 from tests.cli.running import GOOD, CommandTestCase
 
 #: Runs the command with the words behind it, then says which modules of Twisted's reactor it has imported.
@@ -33,8 +36,34 @@ raise SystemExit(code if not any(stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) for 
 """
 
 
+#: Runs the command with the words behind it, then says which modules of commands it has imported.
+COMMANDS = """
+import sys
+from portfwd.cli.main import MODULES, main
+code = main(sys.argv[1:])
+print(*(name for name in MODULES if f"portfwd.cli.{name}" in sys.modules), file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
 class MainTests(CommandTestCase):
     """Help, version and mistakes."""
+
+    def test_modules(self) -> None:
+        """Each module adds the commands of the table, and only that of a command is imported for it."""
+        for module, names in MODULES.items():
+            commands = Parser().add_subparsers()
+            import_module(f"portfwd.cli.{module}").add_parser(commands)
+            self.assertEqual(tuple(commands.choices), names, module)
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS, "hash-password", "alice"],
+            input="secret\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr.split()), (0, ["hash_password"]))
 
     def test_version(self) -> None:
         """``--version`` says name and version."""
