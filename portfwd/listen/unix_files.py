@@ -125,10 +125,27 @@ def bind_unix(
             sock.bind(address.sockaddr)
         finally:
             os.umask(umask)
-    except OSError:
+    except OSError as problem:
         sock.close()
+        if problem.errno == errno.EADDRINUSE and not address.path.startswith("@"):
+            _refuse_other_kinds(address.path)
         raise
     return sock
+
+
+def _refuse_other_kinds(path: str) -> None:
+    """
+    Refuse a file at `path` that is not a socket. The kernel calls its name an address in use.
+
+    :raises FileExistsError: there is one.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "a file that is not a socket"
+        raise FileExistsError(errno.EEXIST, f"{what} is there", path)
 
 
 def _remove_stale(address: UnixAddress, kind: socket.SocketKind) -> None:
@@ -263,6 +280,7 @@ def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM)
         found = os.lstat(address.path)
     except FileNotFoundError:
         return
+    _refuse_other_kinds(address.path)
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:

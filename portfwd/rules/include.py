@@ -53,7 +53,16 @@ def read_include(
         # A directory of generated files may be empty.
         findings.warning(where, "include-no-match", f"no file matches {shown(word.text)}")
     elif not paths:
-        findings.error(where, "include-no-match", f"there is no file {shown(word.text)}")
+        directory = word.text.rstrip("/")
+        if directory and files.glob(f"{directory}/*", scope.name):
+            findings.error(
+                where,
+                "include-no-match",
+                f"{shown(word.text)} is a directory",
+                f"write include {directory}/*.conf",
+            )
+        else:
+            findings.error(where, "include-no-match", f"there is no file {shown(word.text)}")
     for path in paths:
         normal = posixpath.normpath(path)
         if normal in scope.chain:

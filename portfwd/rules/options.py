@@ -210,7 +210,7 @@ OPTIONS: Final[tuple[OptionSpec, ...]] = (
     _option("ciphers", _L, _TEXT, "OpenSSL's cipher list for TLS 1.2", unset="auto",
             default="ECDHE+AESGCM:ECDHE+CHACHA20", needs=Needs.TLS_LISTENER),
     _option("min-version", _L, _VERSIONS, "the lowest version of TLS", needs=Needs.TLS_LISTENER),
-    _option("curve", _L, _TEXT, "the one group for the key exchange, by OpenSSL's name", unset="auto",
+    _option("curve", _L, _TEXT, "the one group for the key exchange, such as X25519 or P-256", unset="auto",
             default="what OpenSSL offers", needs=Needs.TLS_LISTENER),
     _option("resume", _L, readers.switch(), "whether clients may resume sessions",
             needs=Needs.TLS_LISTENER),

@@ -225,7 +225,7 @@ class UnixTests(BindingCase):
         """A file that is no socket stays what it is."""
         with open(self.path, "w", encoding="ascii") as file:
             file.write("precious")
-        self.refuses(self.unix(), errno.EADDRINUSE)
+        self.refuses(self.unix(), errno.EEXIST)
         with open(self.path, encoding="ascii") as file:
             self.assertEqual(file.read(), "precious")
 

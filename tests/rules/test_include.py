@@ -70,6 +70,16 @@ class IncludeTests(SynchronousTestCase):
         }
         self.assertEqual(self.names(files), ["x"])
 
+    def test_directory(self) -> None:
+        """A directory is not read; the hint has the pattern for its files."""
+        files: dict[str, str | Exception] = {"main.conf": "include conf.d/", "conf.d/a.conf": ":1 -> x:1"}
+        with self.assertRaises(RulesError) as caught:
+            load("main.conf", MemoryFiles(files))
+        (problem,) = caught.exception.problems
+        self.assertEqual((problem.code, str(problem.location)), ("include-no-match", "main.conf:1:9"))
+        self.assertEqual(problem.message, "'conf.d/' is a directory")
+        self.assertEqual(problem.hint, "write include conf.d/*.conf")
+
     def test_defaults(self) -> None:
         """Defaults reach into an included file, and those of it do not reach out."""
         files: dict[str, str | Exception] = {

@@ -8,8 +8,8 @@ import os
 from typing import Final
 
 from portfwd.errors import Location, reason_of
-from portfwd.rules.model import NOWHERE, ListenSpec, Rule
-from portfwd.values import InetAddress
+from portfwd.rules.model import NOWHERE, Kind, ListenSpec, Rule
+from portfwd.values import Address, InetAddress
 
 #: Ports below this need a privilege, unless ``net.ipv4.ip_unprivileged_port_start`` says otherwise.
 LOW_PORTS: Final = 1024
@@ -17,6 +17,7 @@ LOW_PORTS: Final = 1024
 #: The remedy by the number of the error.
 WAYS_OUT: Final = {
     errno.EADDRINUSE: "'ss -lntupx' shows what listens there: stop it, or listen elsewhere",
+    errno.EEXIST: "remove it, or listen on another path",
     errno.EADDRNOTAVAIL: "no interface has this address: correct it ('ip address' lists them), or listen on"
     " every address",
 }
@@ -64,5 +65,10 @@ def cannot_listen(name: str, address: str, problem: BaseException, place: Locati
 def listen_label(spec: ListenSpec, offset: int) -> str:
     """The name of a listener in messages, for one port of its range."""
     if spec.ports is not None:
-        return str(InetAddress(spec.host, spec.ports.first + offset))
+        return address_label(spec, InetAddress(spec.host, spec.ports.first + offset))
     return f"{spec.kind.value}:{spec.path}"
+
+
+def address_label(spec: ListenSpec, address: Address | None) -> str:
+    """One address of a listener in the form of the grammar."""
+    return f"{address}/udp" if spec.kind is Kind.UDP else str(address)

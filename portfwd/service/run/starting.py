@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portfwd.limits.descriptors import PER_SESSION, RESERVE, DescriptorBudget, Share
-from portfwd.service.build.bind_failures import cannot_listen
+from portfwd.service.build.bind_failures import address_label, cannot_listen
 from portfwd.service.build.bound import Bound
 from portfwd.values import counted
 
@@ -19,8 +19,9 @@ def start_listeners(bound: Sequence[Bound]) -> list[str]:
             try:
                 listener.start()
             except OSError as problem:
-                where = one.live.rule.listen.where
-                failures.append(cannot_listen(one.live.name, str(listener.address), problem, where))
+                spec = one.live.rule.listen
+                label = address_label(spec, listener.address)
+                failures.append(cannot_listen(one.live.name, label, problem, spec.where))
     return failures
 
 

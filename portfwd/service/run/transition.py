@@ -29,7 +29,12 @@ from portfwd.relay.live import LiveRule
 from portfwd.rules.model import UNIX_KINDS, Kind, OnRemove, Rule, Ruleset
 from portfwd.rules.queries.diff import Difference, compare
 from portfwd.rules.steps import Steps
-from portfwd.service.build.bind_failures import cannot_bind, cannot_listen, listen_label
+from portfwd.service.build.bind_failures import (
+    address_label,
+    cannot_bind,
+    cannot_listen,
+    listen_label,
+)
 from portfwd.service.build.bound import Bound, listen_on_endpoints
 from portfwd.service.build.build import Binder, Planned, RuleMaker
 from portfwd.service.build.endpoints import renew_certificate, try_endpoint
@@ -262,8 +267,9 @@ class Transition:
                 try:
                     listener.open()
                 except OSError as problem:
-                    where = made.live.rule.listen.where
-                    line = cannot_listen(made.live.name, str(listener.address), problem, where)
+                    spec = made.live.rule.listen
+                    label = address_label(spec, listener.address)
+                    line = cannot_listen(made.live.name, label, problem, spec.where)
                     self.failures.append(line)
                     return
             yield

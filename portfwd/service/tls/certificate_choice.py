@@ -53,12 +53,14 @@ class Certificates:
     :ivar by_name: contexts by name; the ``*`` of ``*.example.com`` matches one label.
     :ivar shown: all certificates, in the order of their files.
     :ivar problems: problems of files in a directory in which other files can be used.
+    :ivar kept: those of them whose previous certificate stays in use.
     """
 
     first: ssl.SSLContext
     by_name: Mapping[str, ssl.SSLContext]
     shown: tuple[ShownCertificate, ...]
     problems: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -154,7 +156,8 @@ def read_certificates(
     for one in sorted(shown, key=lambda one: not all(pair.since <= now < pair.until for pair in one.pairs)):
         for name in one.pairs[0].names:
             by_name.setdefault(name, one.context)
-    return Certificates(shown[0].context, by_name, tuple(shown), tuple(problems.values()))
+    stay = frozenset(problem for cert, problem in problems.items() if cert in kept_files)
+    return Certificates(shown[0].context, by_name, tuple(shown), tuple(problems.values()), stay)
 
 
 def _groups(pairs: Iterable[Pair]) -> list[tuple[Pair, ...]]:

@@ -35,6 +35,9 @@ VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 
+#: OpenSSL's names of NIST's curves (FIPS 186-5); Python's `ssl` knows no others.
+NIST_CURVES: Final = {"P-256": "prime256v1", "P-384": "secp384r1", "P-521": "secp521r1"}
+
 #: ``SSL_OP_LEGACY_SERVER_CONNECT``: connect to servers without RFC 5746. Python has no name for it before
 #: 3.12.
 _LEGACY_SERVER_CONNECT: Final = 0x4
@@ -64,7 +67,7 @@ def new_context(
     A context for `min_version` and later, without renegotiation and compression.
 
     :param ciphers: OpenSSL's list for TLS 1.2 and earlier; None for the default list.
-    :param curve: OpenSSL's name of the only group of the key exchange; None for OpenSSL's list.
+    :param curve: OpenSSL's or NIST's name of the only group of the key exchange; None for OpenSSL's list.
     :param resume: whether sessions may be resumed.
     :raises ValueError: no cipher is left, a cipher is unknown or does not encrypt, or the group is unknown.
     """
@@ -89,10 +92,10 @@ def new_context(
     _set_ciphers(context, ciphers, min_version)
     if curve is not None:
         try:
-            context.set_ecdh_curve(curve)
+            context.set_ecdh_curve(NIST_CURVES.get(curve.upper(), curve))
         except (ValueError, ssl.SSLError) as problem:
             raise Unusable(
-                f"curve={curve}: OpenSSL knows no such group for a key exchange", "write X25519 or prime256v1"
+                f"curve={curve}: OpenSSL knows no such group for a key exchange", "write X25519 or P-256"
             ) from problem
     return context
 

@@ -152,8 +152,11 @@ class ServerSide:
         for problem in self.certificates.problems:
             if problem not in known:
                 self._log.error(
-                    "{rule}: a certificate cannot be used, the others are used: {problem}",
+                    "{rule}: a certificate cannot be used, {instead}: {problem}",
                     rule=self._name,
+                    instead="its previous one stays in use"
+                    if problem in self.certificates.kept
+                    else "the others are used",
                     problem=problem,
                 )
 

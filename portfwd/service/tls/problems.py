@@ -177,7 +177,8 @@ def _of_pair(where: Location, pair: Pair, now: datetime) -> Iterator[Problem]:
         said = expiry(pair.cert, one.not_valid_after_utc, now, one.not_valid_before_utc)
         if said:
             text = said.replace("the certificate", f"the intermediate certificate '{_name(one)}'", 1)
-            yield _warning(where, "certificate-expires", text, "replace it with the authority's new one")
+            way_out = _way_out("replace it with the authority's new one", now, one.not_valid_before_utc)
+            yield _warning(where, "certificate-expires", text, way_out)
     for child, parent in pairwise(chain):
         if child.issuer != parent.subject:
             yield _warning(
@@ -244,7 +245,14 @@ def _of_lists(where: Location, path: str, now: datetime) -> Iterator[Problem]:
 def _expiry(where: Location, path: str, until: datetime, now: datetime, since: datetime) -> Iterator[Problem]:
     said = expiry(path, until, now, since)
     if said:
-        yield _warning(where, "certificate-expires", said, "renew it")
+        yield _warning(where, "certificate-expires", said, _way_out("renew it", now, since))
+
+
+def _way_out(renew: str, now: datetime, since: datetime) -> str:
+    """What to do about a date: `renew`, unless the certificate is not valid yet."""
+    if since <= now:
+        return renew
+    return f"check the clock of this machine ({now:%Y-%m-%d %H:%M} UTC), or wait until then"
 
 
 def _exposed(where: Location, path: str, what: str) -> Iterator[Problem]:

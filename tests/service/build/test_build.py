@@ -84,6 +84,7 @@ class LabelTests(TestCase):
         """One port of a range; all addresses are those of the file, without a host."""
         self.assertEqual(listen_label(ListenSpec(Kind.TCP, "", PortRange(80, 90)), 3), ":83")
         self.assertEqual(listen_label(ListenSpec(Kind.TCP, "::1", PortRange(80, 80)), 0), "[::1]:80")
+        self.assertEqual(listen_label(ListenSpec(Kind.UDP, "", PortRange(53, 53)), 0), ":53/udp")
         self.assertEqual(listen_label(ListenSpec(Kind.SYSTEMD, path="web"), 0), "systemd:web")
 
 

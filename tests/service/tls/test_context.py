@@ -66,7 +66,7 @@ class ContextTests(SynchronousTestCase):
 
     def test_curves(self) -> None:
         """One group that OpenSSL knows; another name is an error."""
-        for curve in ("X25519", "prime256v1"):
+        for curve in ("X25519", "prime256v1", "P-256", "P-384", "p-521"):
             new_context(server=True, curve=curve)
         problem = self.assertRaises(ValueError, new_context, server=True, curve="circle")
         self.assertIn("curve=circle", str(problem))

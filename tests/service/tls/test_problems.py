@@ -170,6 +170,9 @@ class ProblemTests(SynchronousTestCase):
             parse(f"tls::1 cert={path} -> a:1\n", "f"), now=lambda: datetime(1999, 1, 1, tzinfo=UTC)
         )
         self.assertIn("is not valid before", early[0].message)
+        hint = "check the clock of this machine (1999-01-01 00:00 UTC), or wait until then"
+        self.assertEqual({one.hint for one in early}, {hint})
+        self.assertEqual({one.hint for one in texts}, {"renew it", "replace it with the authority's new one"})
 
     def test_filters(self) -> None:
         """TLS that a filter starts is looked at as TLS of an end is, at the place of its clause."""
