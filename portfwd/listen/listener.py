@@ -87,6 +87,7 @@ class Listener:
         self.name = name
         self._socket = sock
         self._family = int(sock.family)
+        self._address = to_address(sock.family, sock.getsockname())
         self._reactor = reactor
         self._budget = budget
         self._accept = accept
@@ -118,9 +119,7 @@ class Listener:
     @property
     def address(self) -> Address | None:
         """Its bound address; the wildcard is ``[::]`` or ``0.0.0.0``."""
-        return (
-            to_address(self._socket.family, self._socket.getsockname()) if self._state != "stopped" else None
-        )
+        return self._address if self._state != "stopped" else None
 
     def pauses_by_cause(self) -> dict[str, int]:
         """Number of times it stopped accepting, by cause, for metrics."""

@@ -195,7 +195,7 @@ class ListenOptions:
     keylog: str | None = None
 
 
-@frozen
+@frozen(cache_hash=True)
 class Options:
     """
     Options of a rule, with their defaults. The reference explains each of them.
@@ -309,7 +309,7 @@ class ListenSpec:
         return self.kind in PLAIN_LISTENERS or bool(getattr(self.given, "hands_sockets", False))
 
 
-@frozen
+@frozen(cache_hash=True)
 class TargetSpec:
     """
     One target as written in the file. The fields are those of `ListenSpec`.
@@ -392,6 +392,7 @@ class Rule:
     :ivar written: bind host, bind port, connect host, connect port as written in the file, for rinetd's log
         formats.
     :ivar places: where each option that was written stands, by its unique name.
+    :ivar has_datagrams: whether the listener or a target is for datagrams.
     """
 
     name: str
@@ -406,17 +407,17 @@ class Rule:
     written: tuple[str, str, str, str] = field(default=("", "", "", ""), eq=False)
     where: Location = field(default=NOWHERE, eq=False, repr=False)
     places: tuple[tuple[str, Location], ...] = field(default=(), eq=False, repr=False)
+    has_datagrams: bool = field(init=False, eq=False, repr=False)
+
+    @has_datagrams.default
+    def _find_datagrams(self) -> bool:
+        kinds = (self.listen.kind, *(one.kind for one in self.every_target()))
+        return any(kind in DATAGRAM_KINDS for kind in kinds)
 
     @property
     def is_plain(self) -> bool:
         """Whether the listener and all targets are plain TCP or unix sockets."""
         return self.listen.is_plain and all(one.kind in PLAIN_TARGETS for one in self.every_target())
-
-    @property
-    def has_datagrams(self) -> bool:
-        """Whether the listener or a target is for datagrams."""
-        kinds = (self.listen.kind, *(one.kind for one in self.every_target()))
-        return any(kind in DATAGRAM_KINDS for kind in kinds)
 
     @property
     def is_mixed(self) -> bool:
