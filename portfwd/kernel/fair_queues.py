@@ -27,6 +27,7 @@ class Group:
     The waiting events and turns of one group.
 
     :ivar name: name of the rule.
+    :ivar bits: waiting events by descriptor. The poller removes those of a descriptor that is closed.
     """
 
     __slots__ = ("__weakref__", "arrived", "bits", "name", "turns")
@@ -40,10 +41,6 @@ class Group:
 
     def __repr__(self) -> str:
         return f"<Group {self.name} events={len(self.bits)} turns={len(self.turns)}>"
-
-    def forget(self, descriptor: int) -> None:
-        """Drop the waiting events of `descriptor`."""
-        self.bits.pop(descriptor, None)
 
 
 class FairQueues:

@@ -35,6 +35,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 from weakref import WeakValueDictionary
 
@@ -208,7 +209,7 @@ class Poller:
                 if self._busy:
                     os.dup2(self._epoll.fileno(), descriptor, inheritable=False)
             self._watchers[descriptor] = None
-            self._group_of[descriptor].forget(descriptor)
+            self._group_of[descriptor].bits.pop(descriptor, None)  # drop its waiting events
         if self._busy:
             self._leaving.append(sock)
         else:
@@ -384,6 +385,8 @@ class _InGroup:
         self.look_at_clock = poller.look_at_clock
         self.hand_over = poller.hand_over
         self.forget = poller.forget
+        self.watch = partial(poller.watch, group=group)
+        self.take_turn = partial(poller.take_turn, group=group)
 
     def __repr__(self) -> str:
         return f"<{self._group!r} of {self._poller!r}>"
@@ -391,9 +394,3 @@ class _InGroup:
     @property
     def now(self) -> float:
         return self._poller.now
-
-    def watch(self, descriptor: int, events: int, watcher: Watcher, *, edge: int = EDGE) -> None:
-        self._poller.watch(descriptor, events, watcher, edge=edge, group=self._group)
-
-    def take_turn(self, turn: Turn) -> None:
-        self._poller.take_turn(turn, self._group)

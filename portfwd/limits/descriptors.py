@@ -137,11 +137,12 @@ class Share:
 
     def has_room(self, count: int) -> bool:
         """Whether `take` would give `count` descriptors."""
-        limit = self._budget.limit
+        budget = self._budget
+        limit = budget.limit
         if not limit:
             return True
-        free = limit - RESERVE - min(OPERATORS, limit // OPERATORS_PART) - self._budget.spent
-        return count <= free and (self._budget.has_one_rule or self.taken + count <= SHARE * free)
+        free = limit - RESERVE - min(OPERATORS, limit // OPERATORS_PART) - budget.spent
+        return count <= free and (self.taken + count <= SHARE * free or budget.has_one_rule)
 
     def take(self, count: int) -> bool:
         """Spend `count` descriptors. False if they exceed the share of the rule; nothing is spent then."""

@@ -128,12 +128,12 @@ def bind_unix(
     except OSError as problem:
         sock.close()
         if problem.errno == errno.EADDRINUSE and not address.path.startswith("@"):
-            _refuse_other_kinds(address.path)
+            refuse_other_kinds(address.path)
         raise
     return sock
 
 
-def _refuse_other_kinds(path: str) -> None:
+def refuse_other_kinds(path: str) -> None:
     """
     Refuse a file at `path` that is not a socket. The kernel calls its name an address in use.
 
@@ -280,7 +280,7 @@ def try_unix(address: UnixAddress, kind: socket.SocketKind = socket.SOCK_STREAM)
         found = os.lstat(address.path)
     except FileNotFoundError:
         return
-    _refuse_other_kinds(address.path)
+    refuse_other_kinds(address.path)
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:

@@ -31,7 +31,14 @@ from portfwd.values import CloseReason, Side
 
 
 class Flow(enum.Enum):
-    """The state of one direction, from its source to its destination."""
+    """
+    The state of one direction, from its source to its destination.
+
+    :ivar source_ended: whether its source has sent its end.
+    :ivar end_asked: whether its destination's stream was asked to end.
+    :ivar broken: whether its destination accepts no more bytes.
+    :ivar over: whether nothing more will be written to its destination.
+    """
 
     # Members are singletons: hashing their identity is faster than hashing their name.
     __hash__ = object.__hash__
@@ -43,25 +50,12 @@ class Flow(enum.Enum):
     BROKEN = "broken"
     BROKEN_ENDED = "broken, ended"
 
-    @property
-    def source_ended(self) -> bool:
-        """Whether its source has sent its end."""
-        return self not in (Flow.OPEN, Flow.BROKEN)
-
-    @property
-    def end_asked(self) -> bool:
-        """Whether its destination's stream was asked to end."""
-        return self in (Flow.END_ASKED, Flow.END_OUT)
-
-    @property
-    def broken(self) -> bool:
-        """Whether its destination accepts no more bytes."""
-        return self in (Flow.BROKEN, Flow.BROKEN_ENDED)
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will be written to its destination."""
-        return self in (Flow.END_OUT, Flow.BROKEN, Flow.BROKEN_ENDED)
+    def __init__(self, value: str) -> None:
+        # Attributes and not properties: each session asks several times.
+        self.source_ended = value not in ("open", "broken")
+        self.end_asked = value in ("end asked", "end out")
+        self.broken = value in ("broken", "broken, ended")
+        self.over = self.broken or value == "end out"
 
 
 #: The meaning of each state, for the documentation.

@@ -93,15 +93,11 @@ class Loops:
         self._paths: set[str] = set()
         self.hosts: dict[str, tuple[bool, float]] = {}
         self._passages: dict[tuple[Address, int], PassedSession] = {}
+        self.open = False  # not a property: each session asks twice
         self.keys: dict[Passing, list[tuple[Address, int]]] = {}
 
     def __repr__(self) -> str:
         return f"<Loops {len(self._passages)} connections to ourselves>"
-
-    @property
-    def open(self) -> bool:
-        """See the class."""
-        return bool(self._passages)
 
     def listens(self, address: Address) -> None:
         """
@@ -119,11 +115,12 @@ class Loops:
 
     def may_reach(self, address: Address) -> bool:
         """Whether a connection to `address` may reach a listener of this process."""
-        unix, inet = as_unix(address), as_inet(address)
-        if unix is not None:
-            return bool(self._paths) and self._path(unix) in self._paths
-        hosts = None if inet is None else self._ports.get(inet.port)
-        return inet is not None and hosts is not None and self._is_among(inet.host, hosts)
+        inet = as_inet(address)  # of most sessions
+        if inet is not None:
+            hosts = self._ports.get(inet.port)
+            return hosts is not None and self._is_among(inet.host, hosts)
+        unix = as_unix(address)
+        return unix is not None and bool(self._paths) and self._path(unix) in self._paths
 
     def _path(self, address: UnixAddress) -> str:
         return address.path if address.path.startswith("@") else self._real(address.path)
@@ -155,6 +152,7 @@ class Loops:
         """Store that the session of `passage` connects from `local` to `address`."""
         key = (local, _port(address))
         self._passages[key] = passage
+        self.open = True
         self.keys.setdefault(passage.session, []).append(key)
 
     def passages_of(self, client: Address | None, local: Address | None) -> Sequence[PassedSession]:
@@ -170,6 +168,7 @@ class Loops:
             passage = self._passages.get(key)
             if passage is not None and passage.session is session:
                 del self._passages[key]
+        self.open = bool(self._passages)
 
 
 def _port(address: Address) -> int:

@@ -69,6 +69,7 @@ class SessionRecord:
     _left: tuple[int, int] | None = None
     _tcp_info: tuple[bytes, bytes] | None = None
     _acknowledged_at = float("-inf")
+    _waits_delivered = False
     passages: Sequence[PassedSession] = ()
     attempts: Sequence[FailedAttempt] = ()
 

@@ -348,6 +348,7 @@ class Session(AdmittedSession):
     def _bound_delivery(self) -> None:
         """Reset if the received bytes were not delivered within `DELIVERY_LIMIT`."""
         if self.state is _CLOSING and self not in self._rule.delivering:
+            self._waits_delivered = True
             self._rule.delivering.wait(self, self._was_not_delivered)
 
     @contained
@@ -401,7 +402,7 @@ class Session(AdmittedSession):
         self._close_with(CloseReason.NORMAL)
         for half in (self._client, self._upstream):
             stream = half.stream
-            if stream is not None and not half.lost:
+            if stream is not None and half.hold is not _LOST:
                 stream.close()
                 if not half.lost:
                     half.closing = self._closing(half, stream, Mode.CLOSE)
@@ -470,7 +471,8 @@ class Session(AdmittedSession):
             self.state = follow(_CLOSING, _CLOSED)
             self._tell_closed()
             self._release()
-            self._rule.delivering.forget(self)
+            if self._waits_delivered:
+                self._rule.delivering.forget(self)
             if self._slots is not None or self._rule.counts_targets or self._counted_at is not None:
                 self._leave()
             self._rule.left(self)

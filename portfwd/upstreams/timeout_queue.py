@@ -44,7 +44,8 @@ class TimeoutQueue:
 
     def wait(self, who: object, over: Callable[[], None]) -> None:
         """Call `over` after `seconds` unless `forget` is called; a pending timeout of `who` is restarted."""
-        self._waiting.pop(who, None)
+        if who in self._waiting:
+            del self._waiting[who]  # the new one is the last
         self._waiting[who] = (self._clock.seconds() + self.seconds, over)
         if self._timer is None and not self._calling:
             self._timer = self._clock.callLater(self.seconds, self._due)

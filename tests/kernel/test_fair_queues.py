@@ -40,9 +40,9 @@ class FairQueuesTests(unittest.SynchronousTestCase):
         """What is forgotten is not told; nor is another one with its number told of what was before it."""
         for descriptor in (1, 2, 3):
             self.queues.add_event(self.crowd, descriptor, 1)
-        self.crowd.forget(1)
-        self.crowd.forget(2)
-        self.crowd.forget(9)
+        self.crowd.bits.pop(1, None)
+        self.crowd.bits.pop(2, None)
+        self.crowd.bits.pop(9, None)
         self.queues.add_event(self.crowd, 1, 4)
         self.assertEqual(self.queues.next_events(), [(1, 4), (3, 1)])
         self.assertEqual(self.queues.next_events(), [])
@@ -86,7 +86,7 @@ class FairQueuesTests(unittest.SynchronousTestCase):
                 take()
             elif isinstance(step, int):
                 expected.pop(step, None)
-                groups[step % 4].forget(step)
+                groups[step % 4].bits.pop(step, None)
             else:
                 bit, descriptor = step
                 expected[descriptor] = expected.get(descriptor, 0) | 1 << bit

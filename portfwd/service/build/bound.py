@@ -7,6 +7,8 @@ It accepts, pauses, serves another live rule, and closes. `portfwd.service.build
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +28,7 @@ from portfwd.listen.endpoint_clients import StreamFactory
 from portfwd.listen.handed_clients import HandedClients
 from portfwd.listen.late_clients import LAST_BATCHES, LateClients
 from portfwd.listen.listener import Listener
+from portfwd.listen.unix_files import refuse_other_kinds
 from portfwd.relay.live import LiveRule
 from portfwd.rules.model import TLS_KINDS
 from portfwd.service.build.bind_failures import cannot_listen, listen_label
@@ -185,6 +188,12 @@ def listen_on_endpoints(bound: Bound, budget: DescriptorBudget, failed: Callable
 
     def refused(failure: Failure) -> None:
         problem: Any = getattr(failure.value, "socketError", failure.value)
+        path = getattr(failure.value, "port", None)
+        try:
+            if isinstance(path, bytes) and problem.errno == errno.EADDRINUSE:
+                refuse_other_kinds(os.fsdecode(path))  # as for a listener of ours
+        except FileExistsError as other:
+            problem = other
         failed(cannot_listen(live.name, where, problem, live.rule.listen.where))
 
     def accept_socket(sock: socket.socket, address: Address | None) -> None:

@@ -46,7 +46,19 @@ class SocketFlow(FlowState):
         if allowance is not None and allowance.is_paced:
             self._run_paced(allowance)
         elif self.view is None and not self.discarding:
-            self._move()
+            # The most common case of `_move`, which nothing precedes.
+            destination = self.destination
+            if allowance is None and not (
+                self.bulk
+                or self.kept
+                or self.in_pipe
+                or self.paused_at is not None
+                or destination.lost
+                or destination.write_broken
+            ):
+                copy(self)
+            else:
+                self._move()
         else:
             self._choose()
 

@@ -302,7 +302,8 @@ class SocketStream(ViewedStream):
     def written_out(self) -> None:
         """No bytes are kept for this stream any more: send a waiting end."""
         if self.end_asked and not self.end_out and not self.write_broken and not self.lost:
-            if self.drain is not None and self.drain.keeps_bytes:
+            drain = self.drain
+            if drain is not None and (drain.kept or drain.in_pipe or drain.view) and drain.keeps_bytes:
                 return  # more bytes follow the written ones
             self.end_out = True
             if not self._closes_soon:
@@ -332,7 +333,8 @@ class SocketStream(ViewedStream):
         if drain is not None:
             if drain.allowance is not None:
                 drain.leave()
-            if drain.pipe is not None or drain.keeps_bytes or drain.waits_to_write:
+            view = drain.view
+            if drain.kept or drain.pipe or drain.paused_at is not None or (view is not None and view.behind):
                 drain.drop()
         if source is not None:
             if source.allowance is not None:
@@ -418,7 +420,7 @@ class SocketStream(ViewedStream):
     def has_input(self) -> bool:
         """Whether bytes are waiting to be read, before `start`."""
         # Bytes that may have to wait for a grant do not count.
-        return not self._joiner.paced and self.has_unread()
+        return not self._joiner.paced and not self.lost and waiting_bytes(self.socket) > 0
 
     def has_unread(self) -> bool:
         """Whether bytes of the peer are in the kernel's receive queue."""
