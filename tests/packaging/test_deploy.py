@@ -25,6 +25,13 @@ CHART = ROOT / "deploy" / "helm" / "portfwd"
 Manifest = dict[str, Any]
 
 
+def by_kind(manifests: list[Manifest]) -> dict[str, list[Manifest]]:
+    """The manifests of each kind."""
+    return {
+        kind: [one for one in manifests if one["kind"] == kind] for kind in (m["kind"] for m in manifests)
+    }
+
+
 class ContainerTests(SynchronousTestCase):
     """The Containerfile; `.ci/image` builds and runs it."""
 
@@ -130,28 +137,15 @@ class ManifestTests(SynchronousTestCase):
         for one in manifests:
             if one["kind"] != "ServiceMonitor":  # of the Prometheus operator: it has no schema there
                 kubernetes_validate.validate(one, "1.30", strict=True)
-        of = {
-            kind: [one for one in manifests if one["kind"] == kind] for kind in (m["kind"] for m in manifests)
-        }
+        self.check_selectors(manifests)
+        of = by_kind(manifests)
         (deployment,) = of["Deployment"]
-        labels = deployment["spec"]["template"]["metadata"]["labels"]
-        selectors = [deployment["spec"]["selector"]["matchLabels"]]
-        selectors += [one["spec"]["selector"] for one in of["Service"]]
-        selectors += [one["spec"]["selector"]["matchLabels"] for one in of["PodDisruptionBudget"]]
-        selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of["NetworkPolicy"]]
-        for selector in selectors:
-            self.assertEqual(selector.items() & labels.items(), selector.items())
-        for monitor in of.get("ServiceMonitor", ()):
-            wanted = monitor["spec"]["selector"]["matchLabels"].items()
-            found = [one for one in of["Service"] if wanted <= one["metadata"]["labels"].items()]
-            self.assertEqual(len(found), 1)
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         names = {port["name"] for port in container["ports"]}
         used = [container[probe]["httpGet"]["port"] for probe in ("readinessProbe", "livenessProbe")]
         used += [port["targetPort"] for one in of["Service"] for port in one["spec"]["ports"]]
-        for policy in of["NetworkPolicy"]:
-            used += [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
         self.assertEqual(set(used) - names, set())
+        self.check_ports(manifests)
         (config,) = of["ConfigMap"]
         rules = parse(config["data"]["rules.conf"], "rules.conf").rules
         listening = {one.listen.ports.first for one in rules if one.listen.ports is not None}
@@ -166,25 +160,89 @@ class ManifestTests(SynchronousTestCase):
         self.assertGreater(grace, before + float(arguments.drain.removesuffix("s")))
         self.assertTrue(container["image"].endswith(f":{__version__}"), container["image"])
 
+    def check_selectors(self, manifests: list[Manifest]) -> None:
+        """What selects pods says which, and selects those that there are; a monitor finds one Service."""
+        of = by_kind(manifests)
+        (deployment,) = of["Deployment"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        selectors = [deployment["spec"]["selector"]["matchLabels"]]
+        selectors += [one["spec"].get("selector", {}) for one in of["Service"]]
+        selectors += [one["spec"]["selector"]["matchLabels"] for one in of["PodDisruptionBudget"]]
+        selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of["NetworkPolicy"]]
+        for selector in selectors:
+            self.assertNotEqual(selector, {})
+            self.assertEqual(selector.items() & labels.items(), selector.items())
+        for monitor in of.get("ServiceMonitor", ()):
+            wanted = monitor["spec"]["selector"]["matchLabels"].items()
+            found = [one for one in of["Service"] if wanted <= one["metadata"]["labels"].items()]
+            self.assertEqual(len(found), 1)
+            ports = {port["name"] for port in found[0]["spec"]["ports"]}
+            self.assertLessEqual({one["port"] for one in monitor["spec"]["endpoints"]}, ports)
+
+    def check_ports(self, manifests: list[Manifest]) -> None:
+        """Each port of the pods is one of a Service, and the policy lets clients reach it."""
+        of = by_kind(manifests)
+        (deployment,) = of["Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        names = {port["name"] for port in container["ports"]}
+        served = {port["targetPort"] for one in of["Service"] for port in one["spec"]["ports"]}
+        self.assertEqual(names - {"metrics"}, served - {"metrics"})
+        ingress = [rule for one in of["NetworkPolicy"] for rule in one["spec"]["ingress"]]
+        self.assertEqual({port["port"] for rule in ingress for port in rule["ports"]}, names)
+
     def test_kustomize(self) -> None:
         """The manifests are right, with the component for the Prometheus operator too."""
         self.check(self.rendered())
 
-    def test_overlay(self) -> None:
-        """The overlay of the page takes the image and the rules of its directory."""
+    def overlay(self, rules: str, *more: str) -> list[Manifest]:
+        """What kustomize makes of the overlay of the page, with the `more` listings at its end."""
         if shutil.which("kubectl") is None:
             raise SkipTest("kubectl is installed by hand: Debian 12 has none of its own name")
         root = Path(self.mktemp())
         shutil.copytree(KUBERNETES, root / "deploy" / "kubernetes")
         (root / "overlay").mkdir()
-        shutil.copy(ROOT / "docs" / "listings" / "overlay.yaml", root / "overlay" / "kustomization.yaml")
-        rules = "metrics :9100\nmine: :8080 -> 10.0.0.5:80\n"
+        texts = [(ROOT / "docs" / "listings" / name).read_text() for name in ("overlay.yaml", *more)]
+        (root / "overlay" / "kustomization.yaml").write_text("".join(texts))
         (root / "overlay" / "rules.conf").write_text(rules)
-        found = {one["kind"]: one for one in self.built(root / "overlay")}
+        return self.built(root / "overlay")
+
+    def test_overlay(self) -> None:
+        """The overlay of the page takes the image and the rules of its directory."""
+        rules = "metrics :9100\nmine: :8080 -> 10.0.0.5:80\n"
+        manifests = self.overlay(rules)
+        self.check_selectors(manifests)
+        self.check_ports(manifests)
+        found = {one["kind"]: one for one in manifests}
         self.assertEqual(found["ConfigMap"]["data"], {"rules.conf": rules})
         (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
         self.assertEqual(container["image"], "registry.example.com/portfwd:1")
         self.assertIn("ServiceMonitor", found)
+
+    def test_overlay_port(self) -> None:
+        """The patches of the page add a port to all objects that name it."""
+        rules = "metrics :9100\nweb: :8080 -> 10.0.0.5:80\ndb: :5432 -> 10.0.0.6:5432\n"
+        manifests = self.overlay(rules, "overlay-port.yaml")
+        self.check_selectors(manifests)
+        self.check_ports(manifests)
+        (deployment,) = by_kind(manifests)["Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        self.assertIn({"name": "db", "containerPort": 5432}, container["ports"])
+
+    def test_component(self) -> None:
+        """The component selects by itself: the labels of the base do not reach what an overlay adds."""
+        import yaml
+
+        def read(name: str) -> Manifest:
+            return dict(yaml.safe_load((KUBERNETES / name).read_text()))
+
+        (pairs,) = (one["pairs"] for one in read("kustomization.yaml")["labels"])
+        service = read("monitoring/service.yaml")
+        selector = service["spec"]["selector"]
+        self.assertNotEqual(selector, {})
+        self.assertLessEqual(selector.items(), pairs.items())
+        wanted = read("monitoring/monitor.yaml")["spec"]["selector"]["matchLabels"]
+        self.assertLessEqual(wanted.items(), service["metadata"]["labels"].items())
+        self.assertFalse(wanted.items() <= pairs.items(), "it would find the Service of the clients too")
 
     def test_probes(self) -> None:
         """The rules of the manifests have the listener that the probes ask."""
@@ -232,6 +290,19 @@ class ManifestTests(SynchronousTestCase):
 
         for values in ({"rules": ""}, {"ports": []}, {"ports": [{"name": "a", "containerPort": 70000}]}):
             self.assertRaises(HelmError, self.chart, **values)
+
+
+class PageTests(SynchronousTestCase):
+    """What the pages say of deployments."""
+
+    PAGES = (*(ROOT / "docs").rglob("*.md"), CHART / "templates" / "NOTES.txt")
+
+    def test_exec(self) -> None:
+        """A command that needs a terminal gets one in a container or pod."""
+        command = re.compile(r"(?:kubectl|podman|docker) exec (.*?)portfwd (top|shell)\b")
+        found = [(page.name, *one) for page in self.PAGES for one in command.findall(page.read_text())]
+        self.assertIn("kubernetes.md", {name for name, *_ in found})
+        self.assertEqual([one for one in found if not one[1].startswith("-it ")], [])
 
 
 class DeepTests(SynchronousTestCase):
