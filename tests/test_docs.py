@@ -79,7 +79,7 @@ RUN_BY_CI = {"quickstart.sh", "test.sh"}
 #: Every command of ``portfwd`` that its help lists.
 COMMAND_NAMES = tuple(one.dest for one in tables.subcommands(make_parser())._choices_actions)
 #: What is shown with each of these endings, a test reads or runs.
-TESTED_KINDS = {".conf", ".toml", ".sh", ".log", ".py", ".yaml"}
+TESTED_KINDS = {".cfg", ".conf", ".toml", ".sh", ".log", ".nginx", ".py", ".yaml"}
 
 NOTHING = FlowSummary()
 #: The session whose lines the reference shows.

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, mock
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.peers.api import AbsentError
+from bench.peers.nginx import stream_module
 from portfwd.cli.reading import read_rules
 from portfwd.filters.options import OptionFiles
 from portfwd.filters.registry import Origin, Registry
@@ -73,8 +76,8 @@ def examples() -> list[Path]:
     return [path for path in rules_files() if path.is_relative_to(ROOT / "examples")]
 
 
-class FirstTests(SynchronousTestCase):
-    """Examples on a machine that has nothing of what they name, but what they say to make first."""
+class MachineCase(SynchronousTestCase):
+    """A machine that has nothing of what rules files name."""
 
     def setUp(self) -> None:
         """A machine with an empty ``/run`` and ``/etc``, and a user with a key; the filter is installed."""
@@ -94,10 +97,10 @@ class FirstTests(SynchronousTestCase):
             text = re.sub(rf"(?<![\w/])/{name}/", f"{self.root}/{name}/", text)
         return text.replace("filter ssh-only ", "filter python:ssh_only.SSHOnly ")
 
-    def check(self, path: Path) -> list[str]:
-        """What ``portfwd check`` says of a file on the machine."""
+    def check(self, path: Path, text: str | None = None) -> list[str]:
+        """What ``portfwd check`` says of a file on the machine; `text` is its content, if it is no real file."""
         copy = self.root / path.name
-        copy.write_text(self.here(path.read_text()))
+        copy.write_text(self.here(path.read_text() if text is None else text))
         read = read_rules(os.fspath(copy))
         assert read.readable is not None
         others = (*judge(read.readable, Factories().select()), *advise(read.readable, os.path.isdir))
@@ -110,6 +113,10 @@ class FirstTests(SynchronousTestCase):
         environment = os.environ | {"HOME": str(self.root / "home")}
         done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
+
+
+class FirstTests(MachineCase):
+    """Examples on a machine with nothing but what they say to make first."""
 
     def test_check(self) -> None:
         """After its commands, ``portfwd check`` finds nothing in a file; without them it does."""
@@ -133,6 +140,87 @@ class FirstTests(SynchronousTestCase):
                 lacking = [line for line in self.check(path) if "installed" in line]
             says = any(one.startswith(f"{PIP}'.[") for one in first(path))
             self.assertEqual(bool(lacking), says, (path, lacking))
+
+
+class OldLineTests(MachineCase):
+    """The tables for those who come from another program."""
+
+    PAGE = ROOT / "docs" / "how-to" / "from-socat-haproxy-nginx.md"
+    PROGRAMS = ("socat", "HAProxy", "nginx")
+    #: A rule for options that stand alone. It has two targets, because some options are for several.
+    RULE = ":8080 -> 10.0.0.5:80, 10.0.0.6:80"
+    #: Warnings that remarks of the page announce.
+    ANNOUNCED = {"OPENSSL:10.0.0.6:636,verify=0": "unverified"}
+
+    def rows(self) -> Iterator[tuple[str, str, list[str]]]:
+        """The program, the cell with its words, and the lines of the rules file, of each row."""
+        program = ""
+        for line in self.PAGE.read_text("utf-8").splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if not line.startswith("|") or set(line) <= set("|- "):
+                continue
+            self.assertEqual(len(cells), 3, line)
+            if cells[1] == "rules file":
+                program = cells[0]
+            elif cells[1]:
+                lines = [one.strip("`") for one in cells[1].split("<br>")]
+                self.assertEqual(cells[1], "<br>".join(f"`{one}`" for one in lines))
+                yield program, cells[0], lines
+
+    def rules(self, lines: list[str]) -> str:
+        """A rules file of lines in a cell: clauses are indented, options and directives get a rule."""
+        clauses = ("filter ", "route ", "target ", "check ", "allow ", "deny ")
+        if all(re.fullmatch(r"[\w-]+=\S+", word) for word in lines[0].split()):
+            return f"{self.RULE} {lines[0]}\n"
+        text = "".join(f"    {one}\n" if one.startswith(clauses) else f"{one}\n" for one in lines)
+        return text if "->" in text else f"{text}{self.RULE}\n"
+
+    def test_rows(self) -> None:
+        """What each row says to write passes ``portfwd check`` without a warning that it does not announce."""
+        if shutil.which("openssl") is None:
+            raise SkipTest("needs openssl")
+        self.follow(["sh examples/certificates.sh /etc/portfwd", "mkdir -p /run/portfwd"])
+        (self.root / "conf.d").mkdir()
+        (self.root / "conf.d" / "one.conf").write_text(":8081 -> 10.0.0.5:80\n")
+        found = list(self.rows())
+        self.assertEqual([name for name, _, _ in found if name not in self.PROGRAMS], [])
+        for name in self.PROGRAMS:
+            self.assertGreater(sum(program == name for program, _, _ in found), 20)
+        wrong = []
+        for number, (_, old, lines) in enumerate(found):
+            problems = self.check(Path(f"row-{number}.conf"), self.rules(lines))
+            announced = next((text for key, text in self.ANNOUNCED.items() if key in old), "")
+            if announced:
+                self.assertEqual([announced in one for one in problems], [True], problems)
+            elif problems:
+                wrong.append((old, problems))
+        self.assertEqual(wrong, [])
+
+    def test_haproxy(self) -> None:
+        """HAProxy accepts the configuration of the page."""
+        haproxy = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+        if haproxy is None:
+            raise SkipTest("needs haproxy")
+        command = [haproxy, "-c", "-f", os.fspath(ROOT / "docs" / "listings" / "haproxy.cfg")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_nginx(self) -> None:
+        """nginx accepts the configuration of the page."""
+        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        try:
+            module = stream_module()
+        except AbsentError as problem:
+            raise SkipTest(f"needs libnginx-mod-stream: {problem}") from None
+        if nginx is None:
+            raise SkipTest("needs nginx")
+        text = f"{module}pid {self.root}/pid;\nerror_log stderr;\nevents {{}}\n"
+        text += (ROOT / "docs" / "listings" / "stream.nginx").read_text()
+        file = self.root / "nginx.conf"
+        file.write_text(text)
+        command = [nginx, "-t", "-p", os.fspath(self.root), "-c", os.fspath(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 class ExampleTests(SynchronousTestCase):

@@ -4,7 +4,7 @@ Finds the single mistake that explains the errors of a line.
 
 `find_slip` is called only for lines with errors, so a correct file costs nothing. It recognises other
 spellings of the arrow, a second arrow, a name without its colon, options on a line of their own, and the
-comments and files of other programs.
+comments, files and command lines of other programs.
 """
 
 from __future__ import annotations
@@ -39,17 +39,35 @@ _FOREIGN: Final = (
         "HAProxy",
         re.compile(r"(?:global|defaults|(?:listen|frontend|backend)(?:\s+[\w.-]+)?)\s*(?:#.*)?", re.ASCII),
     ),
-    ("nginx", re.compile(r"(?:(?:stream|http|events|server)\s*\{.*|(?:user|worker_\w+)\s.*;\s*)", re.ASCII)),
+    (
+        "nginx",
+        re.compile(
+            r"(?:stream|http|events|server|upstream\s+\S+|map\s+\S+\s+\S+)\s*\{.*"
+            r"|(?:user|worker_\w+|load_module|pid|error_log)\s.*;\s*(?:#.*)?",
+            re.ASCII,
+        ),
+    ),
     ("JSON", re.compile(r"\{\s*(?:\".*)?")),
     ("YAML", re.compile(r"(?:---|[A-Za-z][\w-]*:)\s*(?:#.*)?", re.ASCII)),
     ("TOML", re.compile(r"(?:\[\[?[A-Za-z][\w.-]*\]\]?|[A-Za-z]\w*\s+=\s+\S.*)", re.ASCII)),
 )
+#: The page of the documentation for users of socat, HAProxy and nginx.
+PAGE: Final = "docs/how-to/from-socat-haproxy-nginx.md"
 _INSTEAD: Final = {
+    "HAProxy": f"'portfwd convert' does not read it: {PAGE} has the rule for each line",
+    "nginx": f"'portfwd convert' does not read it: {PAGE} has the rule for each line",
     "TOML": "give the file a name that ends in .toml",
     "YAML": "give the file a name that ends in .yaml if it is rinetd-uv's",
 }
 #: First words of lines beneath a rule. A ``->`` in such a line is not the arrow of a rule.
 _CLAUSES: Final = frozenset({"allow", "check", "deny", "filter", "route", "target"})
+#: Addresses of socat, whose types it accepts in any case. Those of the same spelling in portfwd are not among them.
+_SOCAT = re.compile(
+    r"(?:(?:TCP|UDP|SCTP|OPENSSL|SSL|UNIX|ABSTRACT|VSOCK)[46]?-(?:LISTEN|L|CONNECT|RECV|RECVFROM|SENDTO|DATAGRAM)"
+    r"|(?:TCP|UDP)[46]|OPENSSL|SSL|EXEC|SYSTEM|PTY|GOPEN|SOCKS4A?|PROXY):.*"
+    r"|(?:TCP|UDP):[^:]+:\w+,.*",
+    re.ASCII | re.IGNORECASE,
+)
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp))?", re.ASCII)
 _LONGEST_HINT: Final = 100
 
@@ -78,7 +96,7 @@ def find_slip(line: Line, words: list[Word], first: bool) -> Slip | None:
         for program, shape in _FOREIGN:
             if shape.fullmatch(line.text.strip()):
                 return _foreign(line, words, program)
-    for find in (_comment, _arrow, _second_arrow, _name, _option, _equals, _listen_address):
+    for find in (_comment, _socat, _arrow, _second_arrow, _name, _option, _equals, _listen_address):
         slip = find(line, words)
         if slip is not None:
             return slip
@@ -90,7 +108,7 @@ def _whole(line: Line) -> range:
 
 
 def _foreign(line: Line, words: list[Word], program: str) -> Slip:
-    kind = "is" if program in _INSTEAD or program == "JSON" else "is a configuration of"
+    kind = "is a configuration of" if program in {"HAProxy", "nginx"} else "is"
     hint = _INSTEAD.get(program, "a rule is one line such as 'web: :8080 -> 10.0.0.5:80'")
     message = f"it looks as if this file {kind} {program}"
     return Slip(Problem(line.at(words[0]), "foreign-format", message, hint), _whole(line), whole_file=True)
@@ -113,6 +131,17 @@ def _comment(line: Line, words: list[Word]) -> Slip | None:
         where = line.span(last.column + last.length - 1, 1)
         columns = range(last.column, len(line.text) + 2)
         return Slip(Problem(where, "unexpected-word", "';' ends no line here", "delete it"), columns)
+    return None
+
+
+def _socat(line: Line, words: list[Word]) -> Slip | None:
+    """A command line of socat, or one of its addresses in a rule."""
+    for word in words:
+        if not word.quoted and (_SOCAT.fullmatch(word.text) or (word is words[0] and word.text == "socat")):
+            message, hint = "this is an address of socat", f"{PAGE} has the rule for each of them"
+            if word.text == "socat":
+                message = "this is a command of socat"
+            return Slip(Problem(line.at(word), "bad-rule", message, hint), _whole(line))
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from portfwd.errors import RulesError
 from portfwd.rules import parse
-from portfwd.rules.slips import ARROWS
+from portfwd.rules.slips import ARROWS, PAGE
 
 
 def told(text: str) -> list[tuple[str, str]]:
@@ -96,6 +98,8 @@ class SlipTests(SynchronousTestCase):
             ("is a configuration of HAProxy", "global\n  daemon\n"),
             ("is a configuration of nginx", "user www-data;\nworker_processes auto;\n"),
             ("is a configuration of nginx", "stream {\n  server { listen 80; }\n}\n"),
+            ("is a configuration of nginx", "load_module modules/ngx_stream_module.so;\nstream {\n}\n"),
+            ("is a configuration of nginx", "upstream db {\n  server 10.0.0.5:5432;\n}\n"),
             ("is YAML", "rules:\n  - listen: 8080\n"),
             ("is JSON", '{\n  "rules": []\n}\n'),
             ("is TOML", "[[forwarding_rules]]\nbind_port = 80\n"),
@@ -103,6 +107,28 @@ class SlipTests(SynchronousTestCase):
             ((message, hint),) = told(text)
             self.assertEqual(message, f"it looks as if this file {program}")
             self.assertTrue(hint)
+            self.assertEqual(PAGE in hint, "configuration" in program)
+        self.assertTrue((Path(__file__).resolve().parents[2] / PAGE).is_file())
+
+    def test_socat(self) -> None:
+        """A command of socat, or its addresses in a rule, give one error that names the page."""
+        hint = f"{PAGE} has the rule for each of them"
+        self.one("socat TCP-LISTEN:80,fork TCP:10.0.0.5:80", "this is a command of socat", hint)
+        for text in (
+            "TCP-LISTEN:80,fork,reuseaddr TCP:10.0.0.5:80",
+            "tcp-listen:80,fork tcp:10.0.0.5:80",
+            "UDP4-RECVFROM:53,fork UDP4-SENDTO:10.0.0.53:53",
+            "UNIX-LISTEN:/run/a.sock,fork EXEC:cat",
+            "web: TCP-LISTEN:80 -> TCP:10.0.0.5:80",
+            ":80 -> OPENSSL:10.0.0.5:443,verify=0",
+            ":80 -> TCP:10.0.0.5:80,connect-timeout=5",
+        ):
+            self.one(text, "this is an address of socat", hint)
+
+    def test_addresses_of_ours(self) -> None:
+        """Addresses of portfwd that resemble those of socat are none."""
+        text = "x: tcp:host:80 -> unix:/run/a.sock, tls:b:443 nosuch=1"
+        self.assertEqual([message for message, _ in told(text)], ["unknown option 'nosuch'"])
 
     def test_foreign_words_in_our_file(self) -> None:
         """Behind a rule the same words are a mistake of their line only."""
