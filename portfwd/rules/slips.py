@@ -61,7 +61,7 @@ _INSTEAD: Final = {
 }
 #: First words of lines beneath a rule. A ``->`` in such a line is not the arrow of a rule.
 _CLAUSES: Final = frozenset({"allow", "check", "deny", "filter", "route", "target"})
-#: Addresses of socat, which accepts their types in any case. ``tcp:HOST:PORT`` alone is an address of portfwd too.
+#: Addresses of socat, whose types may have any case. ``tcp:HOST:PORT`` alone is an address of portfwd too.
 _SOCAT = re.compile(
     r"(?:(?:TCP|UDP|SCTP|OPENSSL|SSL|UNIX|ABSTRACT|VSOCK)[46]?-(?:LISTEN|L|CONNECT|RECV|RECVFROM|SENDTO|DATAGRAM)"
     r"|(?:TCP|UDP)[46]|OPENSSL|SSL|EXEC|SYSTEM|PTY|GOPEN|SOCKS4A?|PROXY):.*"
