@@ -243,6 +243,10 @@ ACCESS_STEPS: Final = (
 )
 
 
+#: Keys of a session that are left out of the text.
+STREAMS: Final = frozenset({"client_stream", "upstream_stream"})
+
+
 def run_session(arguments: argparse.Namespace) -> int:
     """Run ``portfwd session``."""
     return ask_and_print(arguments, "session", (arguments.id,), text=_session_text)
@@ -250,7 +254,8 @@ def run_session(arguments: argparse.Namespace) -> int:
 
 def _session_text(result: dict[str, Any]) -> str:
     lines = []
-    row = dict(result["session"])
+    # The state of a stream in marks is for developers: --json has it.
+    row = {key: value for key, value in result["session"].items() if key not in STREAMS}
     tcp_info = row.pop("tcp_info", {})
     row |= {f"tcp_{side}": info for side, info in tcp_info.items() if info is not None}
     for key, value in row.items():

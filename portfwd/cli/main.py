@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else list(argv)
     parser, commands = _build(words)
-    problem = unknown_command(parser.prog, words, commands)
+    problem = unknown_command(parser.prog, words, commands, _meant)
     if problem:
         print(problem, file=sys.stderr)
         return WRONG
@@ -143,6 +143,25 @@ def _asks_for_help(words: Sequence[str]) -> bool:
     return not words or (words[0] == "help" and len(words) < 3 and not words[-1].startswith("-"))
 
 
+def _meant(word: str) -> str:
+    """The command for a word that is an option, a job, a filter, a check or an option of rules."""
+    # The imports load what only this message needs.
+    from portfwd.cli.init import JOBS
+    from portfwd.filters.registry import BUILT_IN as FILTERS
+    from portfwd.rules.options import BY_NAME
+    from portfwd.upstreams.checks.registry import BUILT_IN as CHECKS
+
+    word = word.lower()
+    if word == "version":
+        return "did you mean '--version'?"
+    if word in JOBS:
+        return f"it is a template: 'portfwd init {word}' writes it"
+    for known, command in ((FILTERS, "help filter"), (CHECKS, "help check"), (BY_NAME, "options")):
+        if word in known:
+            return f"'portfwd {command} {word}' describes it"
+    return ""
+
+
 def _fill_standard_descriptors() -> None:
     """Open the null device for closed standard descriptors. A socket with that number would get output."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
@@ -160,7 +179,7 @@ def _fill_standard_descriptors() -> None:
 
 def _help(parser: Parser, commands: Mapping[str, argparse.ArgumentParser], words: Sequence[str]) -> int:
     """Print the help of the command in `words`, or of the whole command line."""
-    problem = unknown_command(parser.prog, words, commands)
+    problem = unknown_command(parser.prog, words, commands, _meant)
     if problem:
         print(problem, file=sys.stderr)
         return WRONG

@@ -8,7 +8,7 @@ It behaves like argparse in all other respects.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from portfwd.rules.findings import suggestion
@@ -34,9 +34,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG, f"{self.prog}: {printable(message)}; see '{self.prog} --help'\n")
 
 
-def unknown_command(prog: str, words: Sequence[str], known: Iterable[str]) -> str:
-    """The message if the first of `words` is an unknown command; else an empty text."""
+def unknown_command(
+    prog: str, words: Sequence[str], known: Iterable[str], meant: Callable[[str], str] = lambda word: ""
+) -> str:
+    """
+    The message if the first of `words` is an unknown command; else an empty text.
+
+    :param meant: what to write instead of a word that is known elsewhere; an empty text for others.
+    """
     if not words or words[0].startswith("-") or words[0] in (names := sorted(known)):
         return ""
-    hint = suggestion(words[0], names) or f"'{prog} help' lists the commands"
+    hint = meant(words[0]) or suggestion(words[0], names) or f"'{prog} help' lists the commands"
     return f"{prog}: there is no command '{printable(words[0])}'; {hint}"

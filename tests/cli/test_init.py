@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from portfwd.cli import init
 from tests.cli.running import CommandTestCase
@@ -40,6 +41,18 @@ class InitTests(CommandTestCase):
         for job in init.JOBS:
             self.assertIn(f"  {job:<10} {init.summary(job)}\n", out)
             self.assertLess(len(init.summary(job)), 85)
+
+    def test_postgres(self) -> None:
+        """The job has the options of the check and of the rule that the page's example has."""
+        example = Path(__file__).resolve().parents[2] / "examples" / "postgresql.conf"
+        needed = [
+            [word for word in line.split() if re.match(r"(on-down|all-down|role|fall|rise|inter)=", word)]
+            for line in example.read_text().splitlines()
+            if line.startswith("db:") or "role=primary" in line
+        ]
+        self.assertEqual([len(words) for words in needed], [2, 4])
+        found = {word for line in init.template("postgres").splitlines()[:8] for word in line.split()}
+        self.assertEqual([word for words in needed for word in words if word not in found], [])
 
     def test_file(self) -> None:
         """``-o`` writes a file, and never over one."""

@@ -163,7 +163,8 @@ class SessionTests(ControlTestCase):
 
     def test_text(self) -> None:
         """A line for each thing that is known."""
-        self.forwarder.says("session", {"session": row(7) | {"client_stream": "<x\x1b>", "access_step": 0}})
+        streams = {"client_stream": "<x rw>", "upstream_stream": "<y>", "detail": "a\x1b"}
+        self.forwarder.says("session", {"session": row(7) | streams | {"access_step": 0}})
         code, out, _ = self.run_there("session", "7")
         self.assertEqual(code, 0)
         self.assertNotIn("tcp", out)
@@ -171,7 +172,8 @@ class SessionTests(ControlTestCase):
         self.assertIn("access           allowed\n", out)
         self.assertIn("reason           -\n", out)
         self.assertIn("to upstream      bytes 100  ", out)
-        self.assertIn("client stream    <x\\x1b>\n", out)
+        self.assertIn("detail           a\\x1b\n", out)
+        self.assertNotIn("<", out)
         self.assertEqual(self.forwarder.lines(), [("session", ("7",), {})])
 
     def test_tcp_info(self) -> None:

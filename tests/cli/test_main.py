@@ -104,6 +104,15 @@ class MainTests(CommandTestCase):
             code, out, err = self.run_main(*words)
             self.assertEqual((code, out), (2, ""))
             self.assertEqual(err, "portfwd: there is no command 'chekc'; did you mean 'check'?\n")
+        for word, hint in (
+            ("version", "did you mean '--version'?"),
+            ("forward", "it is a template: 'portfwd init forward' writes it"),
+            ("sniff", "'portfwd help filter sniff' describes it"),
+            ("http", "'portfwd help check http' describes it"),
+            ("max-conns", "'portfwd options max-conns' describes it"),
+        ):
+            for words in ((word,), ("help", word)):
+                self.assertEqual(self.run_main(*words)[2], f"portfwd: there is no command '{word}'; {hint}\n")
         self.assertIn("'portfwd help' lists the commands", self.run_main("xyzzy")[2])
 
     def test_help_of_all(self) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import Final
 
 from portfwd.errors import Location, reason_of
@@ -33,8 +32,8 @@ def cannot_bind(rule: Rule, name: str, offset: int, problem: Exception) -> str:
     line = cannot_listen(name, listen_label(rule.listen, offset), problem, rule.listen.where)
     if _lacks_privilege(rule, offset, problem):
         line += (
-            f"; ports below {LOW_PORTS} want a privilege that this process does not have: start it as root or"
-            " with CAP_NET_BIND_SERVICE, or let systemd hold the socket"
+            f"; ports below {LOW_PORTS} want a privilege that this process does not have: start it with"
+            " CAP_NET_BIND_SERVICE, as root has it by default, or let systemd hold the socket"
         )
     return line
 
@@ -43,7 +42,7 @@ def _lacks_privilege(rule: Rule, offset: int, problem: Exception) -> bool:
     """Whether binding failed because the port is low and needs a privilege."""
     ports = rule.listen.ports
     low = ports is not None and 0 < ports.first + offset < LOW_PORTS
-    return isinstance(problem, PermissionError) and low and os.geteuid() != 0
+    return isinstance(problem, PermissionError) and low
 
 
 def cannot_listen(name: str, address: str, problem: BaseException, place: Location) -> str:
