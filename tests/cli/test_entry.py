@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -43,3 +44,55 @@ class EntryTests(CommandTestCase):
         code, said = self.run_entry("complete", "nonsense")
         self.assertEqual(code, 2)
         self.assertIn("invalid choice", said)
+
+
+#: Runs a forwarder that gets a HUP and a USR1 before its modules are imported.
+EARLY = """
+import os
+import signal
+import sys
+from portfwd.cli import entry
+held = entry.hold_signals
+def hold():
+    held()
+    for one in (signal.SIGHUP, signal.SIGUSR1):
+        os.kill(os.getpid(), one)
+entry.hold_signals = hold
+raise SystemExit(entry.main())
+"""
+
+
+class EarlySignalTests(CommandTestCase):
+    """Signals before a forwarder has handlers for them."""
+
+    def test_held(self) -> None:
+        """HUP and USR1 wait until the forwarder is ready, and INT then stops it in order."""
+        rules = self.file("log access=off\n127.0.0.1:0 -> 127.0.0.1:9\n")
+        process = subprocess.Popen(
+            [sys.executable, "-c", EARLY, "run", "-c", rules],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+        )
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "the rules are the same" in line or "nothing is different" in line:
+                process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(60), 0, said)
+        process.stdout.close()
+
+    def test_interrupted(self) -> None:
+        """An INT while the modules are imported ends it without a traceback."""
+        code = "import os, signal; from portfwd.cli.entry import hold_signals; hold_signals();"
+        done = subprocess.run(
+            [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGINT)"],
+            capture_output=True,
+            env=environment(),
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, b""))

@@ -47,7 +47,12 @@ def _nothing(name: str) -> OSError:
 
 
 class ListenerNames:
-    """The known addresses of names."""
+    """
+    The known addresses of names.
+
+    :ivar notes: a line for each name without an answer in the last reload, whose listeners keep their
+        addresses.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class ListenerNames:
         self._missing: dict[str, OSError] = {}
         self._former: tuple[dict[str, Sequence[str]], dict[str, OSError]] | None = None
         self._waits: dict[Deferred[None], tuple[IDelayedCall, Callable[[], None]]] = {}
+        self.notes: list[str] = []
 
     def __repr__(self) -> str:
         return f"<ListenerNames {len(self._known)} known, {len(self._waits)} being looked up>"
@@ -131,6 +137,7 @@ class ListenerNames:
         A name without an answer keeps its known addresses.
         """
         self._former = dict(self._known), dict(self._missing)
+        self.notes = []
         for waiting in [self._look_up(name) for name in sorted(names)]:
             await waiting
 
@@ -149,6 +156,8 @@ class ListenerNames:
                 timer.cancel()
             if found:
                 self._known[name] = found
+            elif name in self._known:
+                self.notes.append(f"{_nothing(name).strerror}: its listeners keep their addresses")
             if name in self._known:
                 self._missing.pop(name, None)
             else:

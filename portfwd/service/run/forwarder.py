@@ -498,7 +498,7 @@ class Forwarder(SteeredService):
             applied=True,
             difference=change.difference,
             renewed=change.renewed,
-            notes=(*change.notes, *imported),
+            notes=(*change.notes, *self.names.notes, *imported),
         )
         if self.running:
             self.checks.follow()

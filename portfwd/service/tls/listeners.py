@@ -157,7 +157,7 @@ class ServerSide:
                     instead="its previous one stays in use"
                     if problem in self.certificates.kept
                     else "the others are used",
-                    problem=problem,
+                    problem=printable(problem),  # it may quote the name of a file
                 )
 
     def warn_of_expiry(self) -> None:

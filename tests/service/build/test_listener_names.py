@@ -121,12 +121,14 @@ class ListenerNamesTests(SynchronousTestCase):
         self.clock.advance(LOOK_UP_LIMIT)
         self.successResultOf(learnt)
         self.assertEqual(sorted(self.given_up), ["a", "b"])
+        (note,) = self.names.notes  # not of b, which has none to keep
+        self.assertIn("the name a has no address, or no name server answers: its listeners keep", note)
         self.assertEqual(self.names.addresses("a"), ["192.0.2.1"])
         problem = self.assertRaises(OSError, self.names.addresses, "b")
         self.assertIn("the name b has no address", str(problem))
         self.learn("b")
         self.asked["b"](["192.0.2.2"])
-        self.assertEqual(self.names.addresses("b"), ["192.0.2.2"])
+        self.assertEqual((self.names.addresses("b"), self.names.notes), (["192.0.2.2"], []))
         self.assertEqual(self.blocked, ["a"])
 
     def test_stop(self) -> None:

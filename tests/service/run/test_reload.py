@@ -638,6 +638,9 @@ class BindTests(ReloadCase):
         forwarder = self.started(f"a: 127.0.0.1:0 -> {self.target}\n")
         await self.applied(forwarder, f"a: localhost:0 -> {self.target}\n")
         resolver.found, resolver.asked = (), []
+        result = await self.reload(forwarder, f"a: localhost:0 -> {self.target}\n")
+        self.assertIn("the name localhost has no address", "".join(result.notes))
+        resolver.asked = []
         result = await self.reload(
             forwarder, f"a: localhost:0 -> {self.target}\nb: nosuch.example:0 -> {self.target}\n"
         )
