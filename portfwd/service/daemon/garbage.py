@@ -96,13 +96,18 @@ class Use:
         """Take the present number as the one after a full collection."""
         self._left = self.read()
 
-    def is_excessive(self, rules: int, sessions: int) -> bool:
-        """Whether the number is larger than expected, and has grown since the last full collection."""
+    def is_excessive(self, rules: Callable[[], int], sessions: Callable[[], int]) -> bool:
+        """
+        Whether the number has grown since the last full collection, and is larger than expected.
+
+        :param rules: counts the rules; called only if the number has grown, as `sessions`.
+        """
         now = self.read()
         # What was freed without a collection lowers the base of the growth.
         self._left = min(self._left, now)
-        expected = self._base + self.per_rule * rules + self.per_session * sessions
-        return now > max(GROWTH * self._left, expected)
+        if now <= GROWTH * self._left:
+            return False
+        return now > self._base + self.per_rule * rules() + self.per_session * sessions()
 
 
 def uses_of_process() -> tuple[Use, ...]:
@@ -230,6 +235,5 @@ class FullRounds(Service):
         self._not_before = now + (self._seconds() - begun) / SHARE
 
     def _is_excessive(self) -> bool:
-        rules, sessions = self._rules(), self._sessions()
-        excessive = [use.is_excessive(rules, sessions) for use in self._uses]
+        excessive = [use.is_excessive(self._rules, self._sessions) for use in self._uses]
         return any(excessive)

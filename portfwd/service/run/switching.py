@@ -78,6 +78,7 @@ class Switching:
             if live.sessions and live not in self._retired_rules:
                 # Even after an exception, sessions must be listed, and end with the process.
                 surely(f"{live.name}: keeping its sessions", self._retired_rules.leave, live, OnRemove.STAY)
+            yield
         lives = [one.live for one in change.bound]
         yield from change.surely_all("counting sessions", self._retired_rules.count_sessions(lives))
         # Only after all sessions are counted for the limits.

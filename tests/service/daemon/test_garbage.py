@@ -271,6 +271,23 @@ class UsesTests(CollectorCase):
             self.end_sessions(30)
         self.assertLess(resident_bytes() - before, before * (GROWTH - 1) + 100 * BigKnot.SIZE)
 
+    def test_counted_when_needed(self) -> None:
+        """Rules and sessions are counted only after growth: there may be ten thousand of each."""
+        asked: list[str] = []
+        number = [100]
+        use = Use(lambda: number[0], 1, 1)
+        use.start()
+
+        def count(what: str) -> int:
+            asked.append(what)
+            return 0
+
+        self.assertFalse(use.is_excessive(lambda: count("rules"), lambda: count("sessions")))
+        self.assertEqual(asked, [])
+        number[0] = 200
+        self.assertTrue(use.is_excessive(lambda: count("rules"), lambda: count("sessions")))
+        self.assertEqual(asked, ["rules", "sessions"])
+
     def test_not_told(self) -> None:
         """Where the system does not tell a number, Python's own full collections stay on."""
         service = FullRounds(self.clock, lambda: 1, lambda: MANY, uses=lambda: (Use(lambda: 0, 1, 1),))
