@@ -372,7 +372,7 @@ class ProgramTests(SynchronousTestCase):
                 unit = self.place / path.name
                 unit.write_text(path.read_text().replace("/opt/portfwd/bin", os.fspath(programs)))
                 units.append(os.fspath(unit.resolve()))
-        self.assertEqual(len(units), 2)
+        self.assertEqual(len(units), 3)
         done = subprocess.run(
             [analyze, "verify", *units], capture_output=True, text=True, timeout=60, check=False
         )
