@@ -232,6 +232,17 @@ class PageTests(SynchronousTestCase):
         for text in ("  |--- FIN ------>|\n", "ACCEPTED -> DIALING\n", "session 7 web 1.2.3.4:5 -> done\n"):
             self.assertFalse(RULE.search(text) or COMMAND.search(text), text)
 
+    def test_foreground(self) -> None:
+        """A forwarder in the foreground is started by ``portfwd run``, since pipx has no ``twistd``."""
+        files = [*pages(), *listings(), *(path for path in EXAMPLES.rglob("*") if path.is_file())]
+        found = [
+            f"{path.relative_to(ROOT)}: {line}"
+            for path in files
+            for line in path.read_text("utf-8").splitlines()
+            if re.search(r"\btwistd (\S+ )*(-n|--nodaemon)\b.* portfwd\b", line)
+        ]
+        self.assertEqual(found, [])
+
     def test_every_listing_is_shown(self) -> None:
         """A listing that no page shows any more is a file to delete."""
         shown = {block.shown for page in pages() for block in blocks(page)}

@@ -4,7 +4,7 @@ export PYTHONPATH=.:${PYTHONPATH:-}
 portfwd help filter python:ssh_only.SSHOnly
 portfwd check first-filter.conf
 # start
-twistd -n --pidfile= portfwd -c first-filter.conf > first-filter.log &
+portfwd run -c first-filter.conf > first-filter.log &
 curl --silent --http0.9 --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8095/
 # stop
 kill -TERM $!

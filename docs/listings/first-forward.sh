@@ -3,7 +3,7 @@ python3 -m http.server 8091 --bind 127.0.0.1 &
 # check
 portfwd check first-forward.conf
 # start
-twistd -n --pidfile= portfwd -c first-forward.conf > first-forward.log &
+portfwd run -c first-forward.conf > first-forward.log &
 # try
 curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8090/first-forward.conf
 # stop

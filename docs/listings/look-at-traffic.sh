@@ -3,7 +3,7 @@ python3 -m http.server 8097 --bind 127.0.0.1 &
 # wait
 curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8097/quickstart.conf
 # start
-twistd -n --pidfile= portfwd -c look-at-traffic.conf > look-at-traffic.log &
+portfwd run -c look-at-traffic.conf > look-at-traffic.log &
 curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8096/quickstart.conf
 # stop
 kill -TERM $!

@@ -1,4 +1,4 @@
-twistd -n --pidfile= portfwd -c maintenance.conf > maintenance.log &
+portfwd run -c maintenance.conf > maintenance.log &
 until grep -q 'portfwd is ready' maintenance.log; do sleep 0.1; done
 export PORTFWD_ADMIN=admin.sock
 # drain

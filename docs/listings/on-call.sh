@@ -1,5 +1,5 @@
 python3 -m http.server 8096 --bind 127.0.0.1 &
-twistd -n --pidfile= portfwd -c on-call.conf > on-call.log &
+portfwd run -c on-call.conf > on-call.log &
 curl --silent --output page --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8097/on-call.conf
 # socket
 export PORTFWD_ADMIN=admin.sock

@@ -1,1 +1,1 @@
-python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/twistd -n --pidfile= portfwd -c examples/quickstart.conf
+python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/portfwd run -c examples/quickstart.conf

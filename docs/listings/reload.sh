@@ -1,4 +1,4 @@
-twistd -n --pidfile= portfwd -c reload.conf > reload.log &
+portfwd run -c reload.conf > reload.log &
 until grep -q 'portfwd is ready' reload.log; do sleep 0.1; done
 # break
 echo 'ssh: 127.0.0.1:8103 -> 10.0.0.5:22 ilde=1h' >> reload.conf

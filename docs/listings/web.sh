@@ -2,7 +2,7 @@ python3 -m http.server 8096 --bind 127.0.0.1 &
 # token
 (umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > web-token)
 # start
-twistd -n --pidfile= portfwd -c web.conf > web.log &
+portfwd run -c web.conf > web.log &
 curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:9101/readyz
 curl --silent --output page http://127.0.0.1:8094/web.conf
 # look

@@ -11,7 +11,7 @@ import importlib
 import os
 import select
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -54,6 +54,9 @@ from portfwd.version import __version__
 
 #: Exit status after refused rules.
 BAD_RULES: Final = 2
+
+#: twistd's pid file, in its working directory, unless ``--pidfile`` names another one.
+TWISTD_PID_FILE: Final = "twistd.pid"
 
 #: Modules of the standard library that portfwd or Twisted import on first use. After ``--chroot`` or
 #: ``--uid`` they may not be readable.
@@ -252,7 +255,10 @@ def _assemble(
     from twisted.internet import reactor
 
     do_not_join(reactor)
-    parent: Mapping[str, Any] = options.parent or {}
+    parent: dict[str, Any] = {} if options.parent is None else options.parent
+    if ruleset.pid_file is not None and parent.get("pidfile") == os.path.abspath(TWISTD_PID_FILE):
+        # The file of `pidlogfile` replaces twistd's. twistd writes its own after `makeService`.
+        parent["pidfile"] = ""
     load_late_modules(filters=any(parent.get(name) for name in ("chroot", "uid", "gid")))
     foreground = bool(parent.get("nodaemon", True))
     steady_reactor = steady(reactor)

@@ -376,6 +376,26 @@ class DaemonTests(ForwarderCase):
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not (self.directory / "pid").exists(), TIMEOUT, self.log)
 
+    def test_pid_files_of_rules(self) -> None:
+        """With ``pidlogfile`` two daemons run in one directory, and each has its own file only."""
+        pids = {}
+        for name in ("a", "b"):
+            file = self.directory / f"{name}.pid"
+            rules = self.directory / f"{name}.conf"
+            rules.write_text(f"pidlogfile {file}\n{name}: 127.0.0.1:0 -> 127.0.0.1:9\n")
+            done = twistd(
+                f"--logfile={self.directory}/{name}.log", "portfwd", "-c", str(rules),
+                directory=self.directory,
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, (done.stdout + done.stderr).decode())
+            pids[file] = int(file.read_text())
+            self.addCleanup(self.end, pids[file])
+        self.assertEqual(len(set(pids.values())), 2)
+        self.assertFalse((self.directory / "twistd.pid").exists())
+        for file, pid in pids.items():
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda file=file: not file.exists(), TIMEOUT, self.log)  # type: ignore[misc]
+
     def test_privileges(self) -> None:
         """A port below 1024 is bound as root, inside a new root directory; then it runs as nobody."""
         needs_root()

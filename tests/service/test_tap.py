@@ -236,6 +236,16 @@ class MakeServiceTests(TapCase):
         self.assertEqual(service.session_log.writer.name, f"{self.directory}/access.log")
         self.assertTrue((self.directory / "access.log").exists())
 
+    def test_pid_file_of_the_rules(self) -> None:
+        """``pidlogfile`` replaces twistd's default pid file; one that ``--pidfile`` names is kept."""
+        name = self.write(f"pidlogfile run.pid\n{RULE}\n")
+        for pidfile, rest in (("twistd.pid", ""), ("other.pid", os.path.abspath("other.pid"))):
+            options = parsed("-c", name)
+            parent = {"nodaemon": True, "pidfile": os.path.abspath(pidfile)}
+            options.parent = parent
+            tap.makeService(options)
+            self.assertEqual(parent["pidfile"], rest)
+
     def test_log_that_cannot_be_had(self) -> None:
         """It is said, and the service is made without."""
         service = self.service("-c", self.write(f"logfile nosuch/access.log\n{RULE}\n"))

@@ -36,7 +36,7 @@ It works: this answer came through portfwd.
 
 Try next:
   - forward another port to this one, without a file:
-        .venv/bin/twistd -n --pidfile= portfwd --rule ':8081 -> 127.0.0.1:8080'
+        .venv/bin/portfwd run --rule ':8081 -> 127.0.0.1:8080'
   - look at the rules file: examples/quickstart.conf
   - change it, and check it:
         .venv/bin/portfwd check examples/quickstart.conf
