@@ -37,6 +37,7 @@ ABOUT: Final = {
     "values": "addresses, reasons",
     "quantities": "sizes, durations",
     "errors": "the exceptions",
+    "extras": "missing libraries",
     "version": "",
 }
 

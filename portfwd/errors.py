@@ -28,17 +28,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final
 
 from attrs import field, frozen
-
-#: The command that installs what an extra needs. It names the libraries themselves: where portfwd was
-#: installed from is not known here.
-INSTALL: Final = {
-    "manhole": "pip install 'twisted[conch]'",
-    "metrics": "pip install prometheus-client",
-    "yaml": "pip install PyYAML",
-}
 
 
 def reason_of(problem: BaseException) -> str:

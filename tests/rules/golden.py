@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from portfwd.errors import Problem, RulesError
+from portfwd.extras import Interpreter
 from portfwd.filters.registry import Origin, Registry
 from portfwd.rules import format_problem, load, parse_rule, unsupported
 from portfwd.rules.findings import MAX_PROBLEMS
@@ -103,7 +104,8 @@ def broken_files() -> list[Path]:
 def problems_of(path: Path) -> tuple[Problem, ...]:
     """What is wrong with a file, warnings included."""
     absent = {"yaml": None} if path.stem == "yaml-not-installed" else {}
-    with inside(BROKEN), patch.dict(sys.modules, absent):
+    python = Interpreter("/opt/portfwd/bin/python", "/opt/portfwd", "/usr", ())
+    with inside(BROKEN), patch.dict(sys.modules, absent), patch("portfwd.extras.running", lambda: python):
         try:
             if path.suffix == ".rule":
                 return parse_rule(path.read_text("utf-8")).warnings

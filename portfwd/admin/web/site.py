@@ -22,7 +22,7 @@ from portfwd.admin.metrics_page import PLAIN, add_health
 from portfwd.admin.web.access import AccessRefusal
 from portfwd.admin.web.api import MAX_BODY, Api, ApiContext, refuse
 from portfwd.admin.web.connection import BoundedFactory, BoundedRequest
-from portfwd.errors import INSTALL
+from portfwd.extras import how_to_install
 from portfwd.wire.http_head import RequestHead
 
 #: Maximum connections. Each open page has one for events, and one or two for requests.
@@ -92,7 +92,7 @@ class _NoMetrics(Resource):
     def render_GET(self, request: BoundedRequest) -> bytes:
         request.setResponseCode(501)
         request.setHeader(b"content-type", PLAIN)
-        return f"prometheus-client is not installed: {INSTALL['metrics']}\n".encode()
+        return f"prometheus-client is not installed: {how_to_install('metrics')}\n".encode()
 
 
 class WebRoot(Resource):

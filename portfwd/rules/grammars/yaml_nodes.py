@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from portfwd.errors import INSTALL, Location
+from portfwd.errors import Location
+from portfwd.extras import how_to_install
 from portfwd.rules.findings import Findings, shown
 from portfwd.rules.steps import Steps
 
@@ -79,7 +80,7 @@ def read_nodes(findings: Findings, name: str, text: str) -> Steps[Node | None]:
             Location(name),
             "yaml-not-installed",
             "PyYAML is not installed, and a YAML file is not read without it",
-            f"{INSTALL['yaml']}, or write rinetd-uv's conf form in a file with another ending",
+            f"{how_to_install('yaml')}, or write rinetd-uv's conf form in a file with another ending",
         )
         return None
     reader = _Reader(findings, name, text)

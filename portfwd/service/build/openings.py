@@ -39,7 +39,8 @@ from zope.interface import directlyProvides
 
 from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.admin.web.access import read_token
-from portfwd.errors import INSTALL, Location, Problem, Severity, reason_of
+from portfwd.errors import Location, Problem, Severity, reason_of
+from portfwd.extras import how_to_install
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.status_lines import status_file
@@ -53,6 +54,13 @@ WRITING_FILTERS: Final = frozenset({"record", "tee"})
 #: Modules that need an extra and import no reactor, such as ``twisted.conch.manhole``.
 MANHOLE_MODULES: Final = ("twisted.conch.ssh.keys",)
 METRICS_MODULES: Final = ("prometheus_client",)
+#: The setting by which a unit of systemd makes a directory in each of these (systemd.exec(5)).
+UNIT_DIRECTORIES: Final = {
+    "/run": "RuntimeDirectory",
+    "/var/cache": "CacheDirectory",
+    "/var/lib": "StateDirectory",
+    "/var/log": "LogsDirectory",
+}
 
 
 #: The interfaces to which parsers of endpoints adapt a reactor.
@@ -209,6 +217,11 @@ def _private_socket(path: str) -> None:
 def _directory(path: str, hint: str) -> None:
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):
+        above, name = os.path.split(directory)
+        if above in UNIT_DIRECTORIES:
+            hint += (
+                f"; a unit of systemd with {UNIT_DIRECTORIES[above]}={printable(name)} makes it at the start"
+            )
         raise Unmet("no-directory", f"there is no directory '{printable(directory)}'", hint)
 
 
@@ -288,7 +301,7 @@ def _installed(extra: str, modules: tuple[str, ...]) -> None:
             raise Unmet(
                 "not-installed",
                 f"'{extra}' needs a package that is not installed ({missing})",
-                f"{INSTALL[extra]}, or delete the line",
+                f"{how_to_install(extra)}, or delete the line",
             ) from None
 
 

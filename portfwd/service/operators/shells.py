@@ -22,7 +22,8 @@ from twisted.logger import Logger
 
 from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.tight_files import LooseFile, check_private
-from portfwd.errors import INSTALL, Location, StartError
+from portfwd.errors import Location, StartError
+from portfwd.extras import how_to_install
 from portfwd.kernel.reactor import Reactor
 from portfwd.listen.binding import bind
 from portfwd.rules.admin_lines import ManholeSpec
@@ -38,7 +39,7 @@ try:
     from portfwd.admin.shell_keys import new_host_key, public_line, read_client_keys, read_host_key
 except ImportError as _missing:  # pragma: no cover - the test environment has it
     raise StartError(
-        [f"manhole: Twisted's SSH is not installed ({_missing}): {INSTALL['manhole']}"]
+        [f"manhole: Twisted's SSH is not installed ({_missing}): {how_to_install('manhole')}"]
     ) from _missing
 
 

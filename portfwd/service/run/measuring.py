@@ -21,7 +21,8 @@ from twisted.web.resource import Resource
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, add_pages
 from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.web.connection import BoundedFactory
-from portfwd.errors import INSTALL, StartError
+from portfwd.errors import StartError
+from portfwd.extras import how_to_install
 from portfwd.kernel.pipes import PipePool
 from portfwd.kernel.reactor import Reactor
 from portfwd.limits.admission import AdmissionRegistry
@@ -320,6 +321,6 @@ class Watchers:
 def missing(spec: ListenSpec) -> str:
     """The hint if prometheus-client is not installed."""
     return (
-        f"metrics: prometheus-client is not installed; {INSTALL['metrics']}, or delete the line"
+        f"metrics: prometheus-client is not installed; {how_to_install('metrics')}, or delete the line"
         f" ({spec.where})"
     )

@@ -9,6 +9,7 @@ from twisted.web.resource import Resource
 
 from portfwd.admin.web.access import Access
 from portfwd.admin.web.site import PAGE, WebRoot
+from portfwd.extras import how_to_install
 from portfwd.rules.admin_lines import Level
 from tests.admin.web.asking import TOKEN, WebCase
 
@@ -56,7 +57,7 @@ class SiteTests(WebCase):
     def test_metrics(self) -> None:
         """Where prometheus-client is not installed, the page says so; else it is the given one."""
         self.assertEqual(self.get("/metrics").status, 501)
-        self.assertIn(b"pip install", self.get("/metrics").body)
+        self.assertIn(how_to_install("metrics").encode(), self.get("/metrics").body)
         added: list[Resource] = []
         root = WebRoot(self.context, lambda: True, added.append)
         self.assertEqual(added, [root])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from unittest import mock
 
-from portfwd.errors import INSTALL, Severity, StartError
+from portfwd.errors import Severity, StartError
+from portfwd.extras import how_to_install
 from portfwd.service import tap
 from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
@@ -86,6 +88,21 @@ class RefusedTests(OpeningCase):
         ):
             self.refused(line, f"there is no directory '{self.directory}/none'")
 
+    def test_directories_of_units(self) -> None:
+        """The hint for a directory that a unit of systemd makes names the unit's setting."""
+        with mock.patch("os.path.isdir", lambda path: False):
+            for line, setting in (
+                ("admin unix:/run/some/a.sock", "RuntimeDirectory=some"),
+                ("status-file /var/lib/some/s", "StateDirectory=some"),
+                ("log file=/var/log/some/x.log", "LogsDirectory=some"),
+                ("admin unix:/srv/some/a.sock", None),
+                ("admin unix:/run/some/more/a.sock", None),
+            ):
+                (problem,) = opening_problems(rules(f"{line}\n{RULE}\n"))
+                self.assertEqual(problem.code, "no-directory")
+                found = re.search(r"a unit of systemd with (\S+) makes it", problem.hint)
+                self.assertEqual(found and found[1], setting, problem.hint)
+
     def test_manhole(self) -> None:
         """The keys of a manhole are there, are keys, and nobody else can change them or reach the socket."""
         for line, said in (
@@ -147,7 +164,7 @@ class RefusedTests(OpeningCase):
                 self.assertEqual(problem.code, "not-installed")
                 self.assertEqual(self.start(f"{line}\n{RULE}\n"), 2)
             for said in (problem.hint, self.errors.getvalue()):
-                self.assertIn(INSTALL[extra], said)
+                self.assertIn(how_to_install(extra), said)
 
     def test_toxiproxy(self) -> None:
         """The file with proxies can be read, and is a list; so can the directory of its unix socket."""

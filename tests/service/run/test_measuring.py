@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
 from portfwd.errors import StartError
+from portfwd.extras import how_to_install
 from portfwd.kernel import sockets
 from portfwd.listen import binding
 from portfwd.metrics.figures import Figures
@@ -387,7 +388,7 @@ class WatchersTests(ForwarderCase):
         hidden.start()
         self.addCleanup(hidden.stop)
         problem = self.assertRaises(StartError, self.forwarder, f"{ASKED}a: 127.0.0.1:0 -> {self.target}")
-        self.assertIn("pip install prometheus-client", problem.failures[0])
+        self.assertIn(how_to_install("metrics"), problem.failures[0])
         self.assertIn("test.conf:1", problem.failures[0])
 
     def test_before_the_start(self) -> None:
