@@ -42,6 +42,10 @@ def _dropped(count: int) -> str:
     return f"# {counted(count, 'line')} dropped"
 
 
+def _are_lost(count: int) -> str:
+    return f"{counted(count, 'line')} {'was' if count == 1 else 'were'} lost"
+
+
 def open_log(path: str) -> int:
     """
     Open a file for appending. A new file has the mode `FILE_MODE`, regardless of the umask.
@@ -98,7 +102,7 @@ class LineWriter:
         :param rotate_bytes: size at which the file is rotated (`portfwd.logs.rotation`); `reopen` rotates it
             too. 0: never rotate.
         :param held: write nothing before `begin` is called.
-        :param drops_are_news: whether to call `complain` when lines are dropped.
+        :param drops_are_news: whether to call `complain` when lines are dropped, or lost by `close`.
         :raises OSError: the path cannot be opened.
         """
         if isinstance(target, str):
@@ -125,6 +129,7 @@ class LineWriter:
         self._lines: list[bytes] = []
         self._waiting = 0  # bytes in _lines
         self._writing = 0  # bytes that the thread has taken and not written yet
+        self._writing_lines = 0  # the lines in them, without the line with the number of dropped ones
         self._idle = True  # the thread sleeps until it is notified
         self._full = False  # enough has been collected
         self._urgent = False  # somebody waits: do not collect, and try again at once
@@ -187,6 +192,7 @@ class LineWriter:
     def close(self, timeout: float) -> bool:
         """
         Write the waiting lines, and close the file if the constructor opened it. Later lines are dropped.
+        `complain` is told how many lines are lost, because the file cannot tell it.
 
         :param timeout: seconds to wait. If the file blocks, its thread stays; it is a daemon thread and ends
             with the process.
@@ -203,7 +209,13 @@ class LineWriter:
                 self._close_descriptor()
             return True
         thread.join(timeout)
-        return not thread.is_alive() and not self._lost_at_close
+        if not thread.is_alive():
+            return not self._lost_at_close
+        with self._changed:
+            left = self._writing_lines + len(self._lines)
+        if left and timeout and self._drops_are_news:
+            self._complain(f"{self.name}: {_are_lost(left)}, because nothing reads them")
+        return False
 
     def __repr__(self) -> str:
         waiting = self._waiting + self._writing
@@ -262,16 +274,20 @@ class LineWriter:
             with self._changed:
                 self._reopens_done = reopens
                 self._writing = len(batch) - done
+                self._writing_lines = min(self._writing_lines, batch.count(b"\n", done))
                 if self._closing and (self._writing or not self._lines):
                     self._give_up(batch[done:])
                     break
                 self._idle = not (self._writing or self._lines or self._unreported or self._urgent)
                 self._changed.notify_all()
+        if self._lost_at_close and self._drops_are_news:
+            self._complain(f"{self.name}: {_are_lost(self._lost_at_close)}, because it could not be written")
         self._close_descriptor()
 
     def _take(self) -> bytes:
         """Take all waiting lines, and a line with the number of dropped ones. The lock must be held."""
         lines, self._lines = self._lines, []
+        self._writing_lines = len(lines)
         if self._unreported:
             lines.append(self._dropped_line(self._unreported).encode("utf-8", "backslashreplace") + b"\n")
             self._unreported = 0
@@ -331,10 +347,10 @@ class LineWriter:
 
     def _give_up(self, rest: bytes) -> None:
         """Count the lines that are lost by closing the writer. The lock must be held."""
-        self._lost_at_close = rest.count(b"\n") + len(self._lines)
+        self._lost_at_close = (self._writing_lines if rest else 0) + len(self._lines)
         self.dropped += self._lost_at_close
         self._lines = []
-        self._waiting = self._writing = 0
+        self._waiting = self._writing = self._writing_lines = 0
         self._changed.notify_all()
 
     def _close_descriptor(self) -> None:

@@ -289,6 +289,18 @@ class TroubleTests(WriterTestCase):
         self.assertFalse(writer.close(LONG))
         self.assertEqual(writer.dropped, 2)
         self.assertIn("Broken pipe", self.complaints[0])
+        self.assertIn("2 lines were lost", self.complaints[-1])
+
+    def test_disk_full_at_close(self) -> None:
+        """Lines that a full disk does not take before the close are counted and reported."""
+        fake = FakeOs(taken=7)
+        self.patch(writer_module, "os", fake)
+        writer = self.writer(flush_interval=LONG, retry_interval=LONG)
+        for line in ("first", "second", "third"):
+            writer.write(line)
+        self.assertFalse(writer.close(LONG))
+        self.assertEqual(writer.dropped, 2)
+        self.assertIn("2 lines were lost, because it could not be written", self.complaints[-1])
 
     def test_blocked_at_close(self) -> None:
         """A close does not wait longer than told for a pipe that nobody reads."""
@@ -298,6 +310,7 @@ class TroubleTests(WriterTestCase):
         for _ in range(100):
             writer.write("x" * 99)
         self.assertFalse(writer.close(0.05))
+        self.assertIn("100 lines were lost, because nothing reads them", self.complaints[-1])
         self.read(reader, lambda got: len(got) >= 10_000)
         self.assertTrue(writer.close(LONG))
 
