@@ -316,7 +316,8 @@ def _assemble(
 
     def reopen() -> None:
         forwarder.sinks.reopen()
-        session_log.reopen()
+        if session_log.reopen() and session_log.log is not None:
+            forwarder.use_log(session_log.log)
         if event_log is not None:
             event_log.reopen()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -71,8 +72,8 @@ class Signals(Service):
             signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, numbers)
 
     def _install(self) -> None:
-        self._take("SIGINT", self.stop, stops=True)
-        self._take("SIGTERM", self.stop, stops=True)
+        for name in ("SIGINT", "SIGTERM"):
+            self._take(name, partial(self.stop, name), stops=True)
         self._take("SIGHUP", self.reload)
         self._take("SIGUSR1", self.reopen, keep=True)
         # Twisted restores the old handlers when the reactor ends. From then on signals are blocked, because
@@ -99,15 +100,26 @@ class Signals(Service):
 
         signal.signal(number, arrived)
 
-    def stop(self) -> None:
-        """Drain and exit. The second call resets the sessions."""
+    def stop(self, cause: str = "stop") -> None:
+        """
+        Drain and exit. The second call resets the sessions.
+
+        :param cause: the signal, or the command, for the log.
+        """
         if self._stopping:
             self._log.info(
-                "stopping at once: {count} reset", count=counted(self._forwarder.session_count, "session")
+                "{cause}: stopping at once: {count} reset",
+                cause=cause,
+                count=counted(self._forwarder.session_count, "session"),
             )
             self._forwarder.cut(CloseReason.KILLED)
         else:
             self._stopping = True
+            self._log.info(
+                "{cause}: stopping, {count} open",
+                cause=cause,
+                count=counted(self._forwarder.session_count, "session"),
+            )
             self._reactor.stop()
 
     def reload(self) -> None:

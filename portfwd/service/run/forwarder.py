@@ -61,7 +61,7 @@ from portfwd.service.run.steering import Steering
 from portfwd.service.run.switching import Switching, systemd_names
 from portfwd.service.run.transition import Transition
 from portfwd.upstreams.system_resolver import resolver_of
-from portfwd.values import CloseReason
+from portfwd.values import CloseReason, counted
 
 #: Seconds that sessions get to finish when the service stops.
 DRAIN: Final = 10.0
@@ -213,6 +213,12 @@ class Forwarder(SteeredService):
         """The metrics that filters have defined."""
         return self._factories.metrics
 
+    def use_log(self, log: SessionLog) -> None:
+        """Write the lines of all sessions, open ones too, to `log` from now on."""
+        self._session_log = log
+        for live in self.every_rule:
+            live.log = log
+
     @property
     def session_count(self) -> int:
         """Number of open sessions."""
@@ -305,7 +311,7 @@ class Forwarder(SteeredService):
         if count := self.session_count:
             limit = f"{self.drain_limit:g}"
             self._log.info("draining: {drain} s for open sessions ({count})", count=count, drain=limit)
-            self._deadline = self._reactor.callLater(self.drain_limit, self.cut, CloseReason.DRAIN)
+            self._deadline = self._reactor.callLater(self.drain_limit, self.cut_at_deadline)
         self.binder.retired.stop()
         self.binder.unused.stop()
         for live in self.every_rule:
@@ -316,6 +322,15 @@ class Forwarder(SteeredService):
     def _ports_closed(self, _results: object) -> None:
         self._ports_open = False
         self._drained()
+
+    def cut_at_deadline(self) -> None:
+        """Cut the sessions that have not finished within the drain limit."""
+        self._log.info(
+            "draining: {count} did not finish within {drain} s and will be ended",
+            count=counted(self.session_count, "session"),
+            drain=f"{self.drain_limit:g}",
+        )
+        self.cut(CloseReason.DRAIN)
 
     def cut(self, reason: CloseReason) -> None:
         """End all sessions with `reason`: killed ones at once, others after delivering received bytes."""

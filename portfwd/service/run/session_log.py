@@ -102,6 +102,7 @@ class LogInUse:
     :ivar spec: its settings in the rules file.
     :ivar log: the log; None for none.
     :ivar writer: its writer; None for none.
+    :ivar is_missing: whether its file could not be opened, so that nothing is written.
     """
 
     def __init__(self, spec: LogSpec, *, foreground: bool, clock: IReactorTime | None = None) -> None:
@@ -121,6 +122,7 @@ class LogInUse:
             self.log, self.writer = open_log(spec, self._output, clock)
         except OSError as problem:
             self.warning = f"{describe(spec, problem)}; going on without"
+        self.is_missing = bool(self.warning) and self.warning != NO_OUTPUT
 
     def __repr__(self) -> str:
         return f"<LogInUse {self.writer!r}>"
@@ -143,15 +145,29 @@ class LogInUse:
         if self.log is not None:
             self.log.flush()
         self.spec, (self.log, self.writer) = spec, opened
+        self.is_missing = False
         if old is not None:
             # Its thread writes the rest and closes the file in the background.
             old.close(0)
         return NO_OUTPUT if lacks_output(spec, foreground=self._foreground) else ""
 
-    def reopen(self) -> None:
-        """Open the file again by its name, after it was renamed."""
+    def reopen(self) -> bool:
+        """
+        Open the file again by its name, after it was renamed, or because it could not be opened before.
+
+        :returns: whether there is a log now that was missing before; the rules have to use it.
+        """
         if self.writer is not None:
             self.writer.reopen()
+        if not self.is_missing:
+            return False
+        try:
+            self.log, self.writer = open_log(self.spec, self._output, self._clock)
+        except OSError as problem:
+            Logger().warn("{trouble}; going on without", trouble=describe(self.spec, problem))
+            return False
+        self.is_missing = False
+        return True
 
     def close(self, timeout: float) -> None:
         """Write the last lines within `timeout` seconds."""

@@ -109,7 +109,10 @@ class SignalTests(SynchronousTestCase):
         self.send("SIGINT")
         self.assertEqual(self.reactor.stops, 1)
         self.forwarder.cut.assert_called_once_with(CloseReason.KILLED)
-        self.assertEqual(len(self.told.texts(LogLevel.info)), 1)
+        self.assertEqual(
+            self.told.texts(LogLevel.info),
+            ["SIGTERM: stopping, 3 sessions open", "SIGINT: stopping at once: 3 sessions reset"],
+        )
 
     def test_a_reactor_that_calls_nothing(self) -> None:
         """The second signal ends the process although the reactor does not do what it is asked."""
@@ -144,7 +147,9 @@ class SignalTests(SynchronousTestCase):
         self.send("SIGTERM")
         self.send("SIGHUP")
         self.assertEqual(self.reloads, 2)
-        self.assertEqual(self.told.texts(), ["SIGHUP ignored: stopping"])
+        self.assertEqual(
+            self.told.texts(), ["SIGTERM: stopping, 3 sessions open", "SIGHUP ignored: stopping"]
+        )
 
     def test_usr1(self) -> None:
         """SIGUSR1 opens the access log again, and twistd's own as it would without us."""

@@ -262,7 +262,9 @@ class StopTests(ForwarderCase):
         server = await self.in_thread(self.accept)
         client.sendall(b"late")
         self.assertEqual(await self.in_thread(lambda: server.recv(4)), b"late")
-        (deadline,) = (call for call in cast(Any, reactor).getDelayedCalls() if call.func == forwarder.cut)
+        (deadline,) = (
+            call for call in cast(Any, reactor).getDelayedCalls() if call.func == forwarder.cut_at_deadline
+        )
         deadline.reset(0)
         await stopped
         self.assertEqual([line.reason for line in self.lines.closed_lines], [CloseReason.DRAIN])

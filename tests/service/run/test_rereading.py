@@ -131,6 +131,17 @@ class AppliedTests(RereadingCase):
         await self.reread(again, text.replace("file=one.log", "access=off"))
         self.assertIsNone(again.session_log.log)
 
+    async def test_missing_log(self) -> None:
+        """A log that could not be opened at the start is used by sessions as soon as a reload can open it."""
+        text = f"log file=late/one.log\na: 127.0.0.1:0 -> {self.target}\n"
+        forwarder, again = self.running(text)
+        self.assertTrue((await self.reread(again, text)).applied)
+        self.assertTrue(again.session_log.is_missing)
+        (self.directory / "late").mkdir()
+        self.assertTrue((await self.reread(again, text)).applied)
+        self.assertFalse(again.session_log.is_missing)
+        self.assertIs(forwarder.rules[0].log, again.session_log.log)
+
     async def test_no_output(self) -> None:
         """A daemon that is told to write to standard output says that it cannot."""
         _, again = self.running(foreground=False)

@@ -99,6 +99,21 @@ class StartTests(LogCase):
 class ExchangeTests(LogCase):
     """Another log for the same sessions."""
 
+    def test_missing(self) -> None:
+        """A file that could not be opened is tried again, and told of until it can be."""
+        logger = mock.Mock()
+        self.patch(session_log, "Logger", lambda: logger)
+        made = self.in_use(Form.TEXT, "later/x.log")
+        self.assertIn("going on without", made.warning)
+        self.assertFalse(made.reopen())
+        (call,) = logger.warn.call_args_list
+        self.assertEqual(call.kwargs["trouble"], "access log later/x.log: No such file or directory")
+        os.mkdir("later")
+        self.assertTrue(made.reopen())
+        self.assertFalse(made.reopen())
+        self.assertTrue(os.path.exists("later/x.log"))
+        self.assertIsNotNone(made.log)
+
     def test_exchange(self) -> None:
         """Later lines go to the other one; what was written before is all in the first."""
         made = self.in_use(Form.TEXT, "x.log")
