@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import shtab
 from argparse_manpage.manpage import Manpage
+from twisted.logger import LogLevel
 
 from docs.tables import subcommands, usage
 from portfwd.cli.main import make_parser
+from portfwd.rules.options import OPTIONS
 from portfwd.version import __version__
 
 #: Of the pages' form; it is not the day of the build, so that two builds are alike.
@@ -31,16 +33,25 @@ COMPLETIONS: Final = {
 }
 
 
-def _asked(kind: str) -> dict[str, Any]:
-    """Words that ``portfwd complete`` prints; zsh asks each time, and not once when it reads the file."""
+def _asked(kind: str, *, after: bool = False) -> dict[str, Any]:
+    """
+    Words that ``portfwd complete`` prints; zsh asks each time, and not once when it reads the file.
+
+    :param after: whether they depend on the word before.
+    """
     command, function = f"portfwd complete {kind}", f"_portfwd_{kind}"
+    bash, zsh, fish = command, command, command
+    if after:
+        bash += ' "${COMP_WORDS[COMP_CWORD-1]}"'
+        zsh += ' "${words[CURRENT-1]}"'
+        fish += " (commandline -opc)[-1]"
     return {
         "bash": function,
         "zsh": function,
-        "fish": f"({command})",
+        "fish": f"({fish})",
         "preamble": {
-            "bash": f'{function}() {{\n  compgen -W "$({command})" -- "$1"\n}}',
-            "zsh": f'{function}() {{\n  compadd -- ${{(f)"$({command})"}}\n}}',
+            "bash": f'{function}() {{\n  compgen -W "$({bash})" -- "$1"\n}}',
+            "zsh": f'{function}() {{\n  compadd -- ${{(f)"$({zsh})"}}\n}}',
         },
     }
 
@@ -50,6 +61,14 @@ WORDS: Final = {
     **dict.fromkeys(("FILE", "OUT", "PATH"), shtab.FILE),
     "RULE": _asked("rules"),
     "ID": _asked("sessions"),
+    "TARGET": _asked("targets", after=True),
+}
+#: The same of words that are told by their command and its argument.
+WORDS_OF: Final = {("help", "name"): _asked("plugins", after=True)}
+#: Words that are always the same, by the command and its argument; the parser accepts others or none.
+CHOICES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("log-level", "level"): tuple(one.name for one in LogLevel.iterconstants()),
+    ("options", "name"): tuple(dict.fromkeys(one.key for one in OPTIONS)),
 }
 
 #: Headings in descriptions that are sections of a manual page.
@@ -84,8 +103,9 @@ def program_files() -> Iterator[tuple[str, str]]:
     commands.choices.clear()
     yield "man/man1/portfwd.1", _page(parser, "portfwd", "forward ports, and steer what forwards", names)
     commands.choices.update(choices)
-    for one in (parser, *choices.values()):
-        _say_what_completes(one)
+    every = {**CHOICES, ("help", "topic"): ("filter", "check", *about)}
+    for name, one in (("", parser), *choices.items()):
+        _say_what_completes(one, name, every)
     for shell, path in COMPLETIONS.items():
         # shtab 1.13 lets zsh complete the first of several words only.
         text = shtab.complete(parser, shell).replace('"(*)::', '"*:')
@@ -148,9 +168,12 @@ def _escaped(text: str) -> str:
     )
 
 
-def _say_what_completes(parser: argparse.ArgumentParser) -> None:
+def _say_what_completes(
+    parser: argparse.ArgumentParser, name: str, every: dict[tuple[str, str], tuple[str, ...]]
+) -> None:
     for action in parser._actions:
-        words = WORDS.get(str(action.metavar))
+        action.choices = every.get((name, action.dest), action.choices)
+        words = WORDS_OF.get((name, action.dest)) or WORDS.get(str(action.metavar))
         if words is not None:
             action.complete = words  # type: ignore[attr-defined]
 

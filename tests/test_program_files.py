@@ -21,6 +21,9 @@ PROGRAM = """\
 echo "$*" >> "$NOTED"
 case "$*" in
     "complete rules") printf 'web\\nssh\\n' ;;
+    "complete targets web") printf '10.0.0.5:80\\n10.0.0.6:80\\n' ;;
+    "complete plugins filter") printf 'sni\\nsniff\\n' ;;
+    "complete plugins check") printf 'http\\n' ;;
     "complete sessions") printf '71\\n82\\n' ;;
 esac
 """
@@ -44,6 +47,14 @@ CASES: Mapping[tuple[str, ...], set[str]] = {
     ("kill", ""): {"71", "82"},
     ("kill", "71", "8"): {"82"},
     ("tap", "7"): {"71"},
+    ("target", "web", ""): {"10.0.0.5:80", "10.0.0.6:80"},
+    ("target", "web", "10.0.0.6"): {"10.0.0.6:80"},
+    ("help", "rel"): {"reload"},
+    ("help", "filt"): {"filter", "filters"},
+    ("help", "filter", "sn"): {"sni", "sniff"},
+    ("help", "check", ""): {"http"},
+    ("log-level", "w"): {"warn"},
+    ("options", "max-as"): {"max-assocs"},
     ("init", "t"): {"tls", "toxiproxy"},
     ("run", "--dr"): {"--drain"},
 }

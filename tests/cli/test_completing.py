@@ -19,6 +19,21 @@ class CompleteTests(ControlTestCase):
             self.assertEqual(self.run_main("complete", "rules"), (0, "web\na\\x0ab\n", ""))
             self.assertEqual(self.run_main("complete", "sessions"), (0, "7\n12\n", ""))
 
+    def test_targets(self) -> None:
+        """The targets of the rule before."""
+        self.forwarder.says("targets", {"targets": [{"target": "10.0.0.5:80"}]})
+        with mock.patch.dict("os.environ", {VARIABLE: self.forwarder.path}):
+            self.assertEqual(self.run_main("complete", "targets", "web"), (0, "10.0.0.5:80\n", ""))
+        self.assertEqual(self.forwarder.lines(), [("targets", ("web",), {})])
+
+    def test_plugins(self) -> None:
+        """The installed filters or checks, by the word before; nothing after another word."""
+        for topic, name, other in (("filter", "sniff", "pgsql"), ("check", "pgsql", "sniff")):
+            found = self.run_main("complete", "plugins", topic)[1].splitlines()
+            self.assertIn(name, found)
+            self.assertNotIn(other, found)
+        self.assertEqual(self.run_main("complete", "plugins", "reload"), (0, "", ""))
+
     def test_silence(self) -> None:
         """Without a forwarder, and after a refusal, nothing is printed."""
         self.forwarder.refuses("rules", "denied", "no")
