@@ -8,7 +8,12 @@ Comments are lost, and included files become part of the result. A file with err
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import stat
 import sys
+import tempfile
+from contextlib import suppress
 
 from portfwd.cli.reading import CANNOT_READ, FINE, read_rules
 from portfwd.errors import reason_of
@@ -59,10 +64,52 @@ def run(arguments: argparse.Namespace) -> int:
         return FINE
     try:
         # The text is complete before OUT is opened, because OUT may be FILE.
-        with open(arguments.output, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        write_whole(arguments.output, text)
     except OSError as error:
         where = printable(arguments.output)
         print(f"portfwd convert: cannot write '{where}': {reason_of(error)}", file=sys.stderr)
         return CANNOT_READ
     return FINE
+
+
+def write_whole(path: str, text: str) -> None:
+    """
+    Write a file, or leave the present one as it is if that fails.
+
+    The text goes to a new file in the same directory, which then replaces the present one and has its mode
+    and, if possible, its owner. A link stays, and the file to which it leads is replaced. A device or a FIFO
+    is written to.
+
+    :raises OSError: it cannot be written.
+    """
+    owner = None
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = 0o666 & ~umask
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            return
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+    path = os.path.realpath(path)
+    descriptor, part = tempfile.mkstemp(prefix=".portfwd-", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            if owner is not None:
+                with suppress(PermissionError):  # only root may give files away
+                    os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise

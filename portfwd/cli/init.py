@@ -9,6 +9,7 @@ paths in them are examples and are not checked.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.resources import files
 from typing import Final
@@ -72,7 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         return FINE
     try:
         with open(arguments.output, "x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except BaseException:
+                os.unlink(arguments.output)  # it is new, and part of an example is of no use
+                raise
     except OSError as problem:
         reason = (
             "it exists; name another one, or remove it"

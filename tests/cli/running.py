@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import sys
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -38,6 +40,14 @@ class CommandTestCase(SynchronousTestCase):
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else -1
         return code, out.getvalue(), err.getvalue()
+
+    def limit_files(self, size: int) -> None:
+        """Until the test ends, files cannot become larger than `size` bytes, as on a full disk."""
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Without this the signal ends the process.
+        self.addCleanup(signal.signal, signal.SIGXFSZ, signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
     def missing(self) -> str:
         """A path where nothing is."""

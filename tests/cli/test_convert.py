@@ -85,3 +85,38 @@ class ConvertTests(CommandTestCase):
         code, _, err = self.run_main("convert", self.file(GOOD), "-o", self.missing())
         self.assertEqual(code, 1)
         self.assertRegex(err, r"^portfwd convert: cannot write '.*': No such file or directory\n$")
+
+    def test_full_disk(self) -> None:
+        """An output that cannot be written whole stays as it was, and nothing else is left."""
+        path = self.file(RINETD)
+        name = os.path.basename(path)
+        before = sorted(os.listdir(os.path.dirname(path) or "."))
+        self.limit_files(10)
+        code, _, err = self.run_main("convert", path, "-o", path)
+        self.assertEqual((code, err), (1, f"portfwd convert: cannot write '{path}': File too large\n"))
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), RINETD)
+        self.assertEqual(sorted(os.listdir(os.path.dirname(path) or ".")), before)
+        self.assertIn(name, before)
+
+    def test_mode(self) -> None:
+        """An output keeps its mode and remains a link; a new one has the mode of the umask."""
+        path, link, new = self.file(RINETD), self.mktemp(), self.mktemp()
+        os.chmod(path, 0o604)
+        os.symlink(os.path.abspath(path), link)
+        self.addCleanup(os.umask, os.umask(0o027))
+        for output in (link, new):
+            self.assertEqual(self.run_main("convert", self.file(RINETD), "-o", output), (0, "", ""))
+        self.assertTrue(os.path.islink(link))
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(parse(file.read(), "out"), parse(RINETD, "in"))
+        self.assertEqual([os.stat(one).st_mode & 0o777 for one in (path, new)], [0o604, 0o640])
+
+    def test_to_fifo(self) -> None:
+        """A FIFO is written to and not replaced."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        self.assertEqual(self.run_main("convert", self.file(RINETD), "-o", path), (0, "", ""))
+        self.assertEqual(parse(os.read(reader, 65536).decode(), "out"), parse(RINETD, "in"))

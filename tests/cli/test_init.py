@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -69,6 +70,14 @@ class InitTests(CommandTestCase):
         code, _, err = self.run_main("init", "dns", "-o", self.missing())
         self.assertEqual((code, err.count("\n")), (1, 1))
         self.assertIn("No such file", err)
+
+    def test_full_disk(self) -> None:
+        """A file that cannot be written whole is removed."""
+        path = self.mktemp()
+        self.limit_files(10)
+        code, _, err = self.run_main("init", "sni", "-o", path)
+        self.assertEqual((code, err), (1, f"portfwd init: {path}: File too large\n"))
+        self.assertFalse(os.path.exists(path))
 
     def test_unknown(self) -> None:
         """A job that is not there is a mistake that lists those that are."""
