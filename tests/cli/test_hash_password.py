@@ -6,6 +6,7 @@ import getpass
 import io
 import sys
 
+from portfwd.cli.hash_password import MAX_PASSWORD
 from portfwd.filters.builtin.users import read_users
 from tests.cli.running import CommandTestCase
 
@@ -72,3 +73,43 @@ class HashPasswordTests(CommandTestCase):
             code, out, err = self.run_main("hash-password", name)
             self.assertEqual((code, out), (2, ""), name)
             self.assertIn("portfwd hash-password: the name ", err)
+
+    def test_no_text(self) -> None:
+        """A password, or a name, that is not UTF-8 is refused, however standard input decodes it."""
+        for errors in ("strict", "surrogateescape"):
+            data = io.BytesIO(b"\xff\xfe\n")
+            self.patch(sys, "stdin", io.TextIOWrapper(data, encoding="utf-8", errors=errors))
+            code, out, err = self.run_main("hash-password", "alice")
+            self.assertEqual((code, out), (1, ""), errors)
+            self.assertIn("the password is not UTF-8; ", err)
+        self.piped("open sesame\n")
+        code, out, err = self.run_main("hash-password", "\udcff")
+        self.assertEqual((code, out), (2, ""))
+        self.assertIn("is not UTF-8", err)
+
+    def test_too_long(self) -> None:
+        """Input without a line end is read up to a limit."""
+        self.piped("x" * MAX_PASSWORD + "\r\n")
+        self.assertEqual(self.run_main("hash-password", "alice")[0], 0)
+        with open("/dev/zero") as zero:
+            self.patch(sys, "stdin", zero)
+            code, out, err = self.run_main("hash-password", "alice")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn(f"has more than {MAX_PASSWORD} characters", err)
+
+    def test_keys_that_end_it(self) -> None:
+        """Ctrl-C ends the command without a message, Ctrl-D means that there is no password."""
+
+        def press(error: type[BaseException]) -> None:
+            def ask(prompt: str) -> str:
+                raise error
+
+            self.patch(sys, "stdin", Terminal())
+            self.patch(getpass, "getpass", ask)
+
+        press(KeyboardInterrupt)
+        self.assertEqual(self.run_main("hash-password", "alice"), (130, "", "\n"))
+        press(EOFError)
+        self.assertEqual(
+            self.run_main("hash-password", "alice"), (1, "", "portfwd hash-password: there is no password\n")
+        )

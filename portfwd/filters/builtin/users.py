@@ -199,6 +199,8 @@ def wrong_name(name: str) -> str:
         return f"the name '{printable(name)}' begins with '#', which begins a comment in the file"
     if name != name.strip() or len(name.splitlines()) > 1:
         return f"the name '{printable(name)}' has a blank at an end or more than one line"
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        return f"the name '{printable(name)}' is not UTF-8, which the file is"
     return ""
 
 
