@@ -243,6 +243,20 @@ class PageTests(SynchronousTestCase):
         ]
         self.assertEqual(found, [])
 
+    def test_servers_are_shown(self) -> None:
+        """A page that shows how to fetch a file through a forwarder shows how to start the server too."""
+        wrong = []
+        for page in pages():
+            shown: dict[Path, str] = {}
+            for block in blocks(page):
+                if block.shown is not None and block.shown.suffix == ".sh":
+                    shown[block.shown] = shown.get(block.shown, "") + block.body
+            for path, text in shown.items():
+                server, fetched = "http.server", re.search(r"curl\b.* http://[^/\s]+/\S+\.\w+", text)
+                if fetched and server in path.read_text() and server not in text:
+                    wrong.append(f"{page.relative_to(ROOT)}: {path.name}")
+        self.assertEqual(wrong, [])
+
     def test_every_listing_is_shown(self) -> None:
         """A listing that no page shows any more is a file to delete."""
         shown = {block.shown for page in pages() for block in blocks(page)}
