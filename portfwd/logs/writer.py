@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -326,11 +327,12 @@ class LineWriter:
         return os.fstat(self._descriptor).st_size >= self._rotate_bytes
 
     def _is_there(self) -> bool:
-        """Whether the path is still the open file. False if another process has renamed it."""
+        """Whether the path is still the open file, and no device. False if another process has renamed it."""
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+            found = os.stat(self._path)
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(self._descriptor))
 
     def _open_again(self) -> bool:
         """Change to a newly opened file; return whether it could be opened."""

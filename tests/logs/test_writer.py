@@ -326,3 +326,19 @@ class TroubleTests(WriterTestCase):
         lines = self.read(reader, lambda got: len(got) >= 30_000).splitlines()
         self.assertEqual([int(line) for line in lines], list(range(300)))
         self.assertTrue(writer.close(LONG))
+
+
+class DeviceTests(SynchronousTestCase):
+    """A log that is no regular file."""
+
+    def test_not_rotated(self) -> None:
+        """A device is opened again, and not renamed."""
+        path = os.path.abspath(self.mktemp())
+        os.symlink("/dev/null", path)
+        writer = LineWriter(path, self.fail, rotate_bytes=1)
+        self.addCleanup(writer.close, LONG)
+        writer.write("a line")
+        writer.reopen()
+        self.assertTrue(writer.flush(LONG))
+        self.assertEqual(os.readlink(path), "/dev/null")
+        self.assertFalse(os.path.lexists(f"{path}.1"))

@@ -451,6 +451,14 @@ class PidFileTests(TapCase):
         service.stopService()
         self.assertEqual(told.texts(LogLevel.info), [])
 
+    def test_device(self) -> None:
+        """A device is not removed."""
+        os.symlink("/dev/null", "run.pid")
+        service = PidFile("run.pid")
+        service.privilegedStartService()
+        service.stopService()
+        self.assertTrue(os.path.islink("run.pid"))
+
     def test_not_ours(self) -> None:
         """A file that was not written by us is not removed by us: it may be a running forwarder's."""
         Path("run.pid").write_text("1\n")

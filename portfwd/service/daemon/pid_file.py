@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -49,6 +50,8 @@ class PidFile(Service):
             return
         self._written = False
         try:
+            if not stat.S_ISREG(os.stat(self._path).st_mode):
+                return  # a device, as /dev/null
             os.unlink(self._path)
         except OSError as problem:
             self._log.info(

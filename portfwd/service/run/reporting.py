@@ -10,6 +10,7 @@ report is written. The file stays when the service stops; its timestamp says how
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
@@ -71,8 +72,11 @@ def replace_file(path: str, text: str, mode: int) -> None:
     Put a new file in the place of the one at `path`: whoever reads sees the one or the other as a whole.
 
     :param mode: its permission bits, whatever the umask is.
-    :raises OSError: it cannot be done; nothing is left of it then.
+    :raises OSError: it cannot be done, or something else than a regular file is there; nothing is left of it
+        then.
     """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
     directory, name = os.path.split(path)
     part = os.path.join(directory, f".{name}.{secrets.token_hex(8)}")
     # Exclusive: in a directory like /tmp nobody can have put a link there.

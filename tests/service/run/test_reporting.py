@@ -58,6 +58,13 @@ class ReplaceTests(SynchronousTestCase):
         replace_file(self.path, "text", 0o644)
         self.assertFalse(os.path.islink(self.path) or os.path.exists(elsewhere))
 
+    def test_device(self) -> None:
+        """A device is not replaced by a file."""
+        os.symlink("/dev/null", self.path)
+        problem = self.assertRaises(OSError, replace_file, self.path, "text", 0o644)
+        self.assertEqual(problem.strerror, "it is not a regular file")
+        self.assertEqual(os.readlink(self.path), "/dev/null")
+
 
 class LoopTests(SynchronousTestCase):
     """When what is written, on a clock, without a forwarder."""
