@@ -11,6 +11,7 @@ creating anything. A missing thing that the start needs is an error, another one
 code                   meaning
 =====================  ==================================================================
 no-directory           the directory of a socket, or of a file that is written, does not exist
+not-a-socket           a directory, or a file of another kind, has the path of a socket
 not-writable           a file that is written is a directory, or may not be written (a warning)
 endpoint-refused       Twisted, or a plug-in of it, cannot make an endpoint of this description
 not-installed          a package that the line needs, which is an extra, is not installed
@@ -41,12 +42,14 @@ from portfwd.admin.tight_files import LooseFile, check_private, read_tight
 from portfwd.admin.web.access import read_token
 from portfwd.errors import Location, Problem, Severity, reason_of
 from portfwd.extras import how_to_install
+from portfwd.listen.unix_files import refuse_other_kinds
 from portfwd.rules.admin_lines import ManholeSpec, admin_specs, manhole_specs, toxiproxy_spec, web_specs
 from portfwd.rules.model import UNIX_KINDS, AccessLogFormat, FilterSpec, Kind, Ruleset
 from portfwd.rules.status_lines import status_file
 from portfwd.rules.whole_process import metrics_listener
 from portfwd.service.build.targets import described
 from portfwd.service.build.toxiproxy_config import read_proxies
+from portfwd.service.daemon.creating import try_to_create
 from portfwd.values import UnixAddress, printable
 
 #: Filters that write the file of their option ``file=``.
@@ -205,8 +208,14 @@ def _written_by(spec: FilterSpec) -> Iterator[tuple[str, Location]]:
 
 
 def _directory_of_socket(path: str) -> None:
-    if not path.startswith("@"):
-        _directory(path, "make it before the start: a start does not make it")
+    if path.startswith("@"):
+        return
+    _directory(path, "make it before the start: a start does not make it")
+    try:
+        refuse_other_kinds(path)
+    except FileExistsError as problem:
+        hint = "remove it, or name another path"
+        raise Unmet("not-a-socket", f"'{printable(path)}': {problem.strerror}", hint) from None
 
 
 def _private_socket(path: str) -> None:
@@ -231,7 +240,15 @@ def _writable(path: str, hint: str) -> None:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        path = os.path.dirname(os.path.abspath(path))
+        directory = os.path.dirname(os.path.abspath(path))
+        try:
+            try_to_create(path)
+        except PermissionError:
+            path = directory
+        except OSError as problem:
+            raise Unmet("not-writable", f"'{printable(path)}': {problem.strerror}", hint) from None
+        else:
+            return
     except OSError as problem:
         raise Unmet("not-writable", f"'{printable(path)}': {problem.strerror}", hint) from None
     else:

@@ -9,6 +9,7 @@ used.
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import stat
@@ -19,6 +20,7 @@ from hashlib import sha256
 from attrs import evolve, frozen
 
 from portfwd.rules.model import ListenOptions
+from portfwd.service.daemon.creating import try_to_create
 from portfwd.service.tls.certificates import (
     Pair,
     authority_files,
@@ -204,8 +206,7 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         # Without O_NONBLOCK opening a FIFO waits for a reader.
         flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-        if os.path.exists(options.keylog):
-            judge_keylog(options.keylog, os.stat(options.keylog))  # the error of opening a FIFO is less clear
+        try_keylog(options.keylog)  # the error of opening a FIFO is less clear
         descriptor = os.open(options.keylog, flags, 0o600)
         try:
             judge_keylog(options.keylog, os.fstat(descriptor))
@@ -213,6 +214,23 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
             os.close(descriptor)
         context.keylog_filename = options.keylog
     return context
+
+
+def try_keylog(path: str) -> None:
+    """
+    Check whether a start could open a ``keylog=``, without creating it.
+
+    :raises OSError: it could not.
+    :raises ValueError: `judge_keylog` refuses it.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        try_to_create(path)
+        return
+    judge_keylog(path, found)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def judge_keylog(path: str, found: os.stat_result) -> None:

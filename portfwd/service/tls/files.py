@@ -20,6 +20,8 @@ from portfwd.values import printable
 
 #: The unique names of the options whose files must exist at a start.
 _LISTENER: Final = ("cert", "key", "key-password-file", "client-ca", "crl")
+#: The option whose file is written.
+KEYLOG: Final = "keylog"
 _TARGET: Final = ("ca", "client-cert", "client-key", "client-key-password-file", "target-crl")
 
 
@@ -61,6 +63,12 @@ def files_of(spec: ListenSpec | TargetSpec, places: Mapping[str, Location]) -> t
     )
 
 
+def written_files(spec: ListenSpec | TargetSpec, places: Mapping[str, Location]) -> tuple[OptionFile, ...]:
+    """The files that are written, as `files_of` returns those that are read."""
+    path = spec.options.keylog if isinstance(spec, ListenSpec) else None
+    return () if path is None else (OptionFile(KEYLOG, path, places.get(KEYLOG, spec.where)),)
+
+
 def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
     """An error for each file that does not exist."""
     for file in files:
@@ -87,7 +95,18 @@ def located(files: Iterable[OptionFile], where: Location, problem: Exception) ->
 def _of_system(file: OptionFile, problem: OSError) -> Problem:
     """An error of the system for a file."""
     message = f"{file.option}={printable(file.path)}: {problem.strerror}"
-    return Problem(file.where, "bad-tls", message, way_out(problem, file.path))
+    hint = _way_to_write(problem, file.path) if file.option == KEYLOG else way_out(problem, file.path)
+    return Problem(file.where, "bad-tls", message, hint)
+
+
+def _way_to_write(problem: OSError, path: str) -> str:
+    """The remedy for a file that cannot be written. A start creates it, but not its directory."""
+    if isinstance(problem, PermissionError):
+        return "give the user of the portfwd process permission to write it"
+    directory = os.path.dirname(os.path.realpath(path))
+    if not os.path.lexists(directory):
+        return f"make the directory '{printable(directory)}', or name a file in another one"
+    return "name a file in a directory in which it can be created"
 
 
 def way_out(problem: OSError, path: str) -> str:
@@ -112,7 +131,5 @@ def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -
     places = dict(rule.places)
     files = files_of(spec, places) if spec.kind in TLS_KINDS else ()
     where = places.get("cert", spec.where) if isinstance(spec, ListenSpec) else spec.where
-    written = spec.options.keylog if isinstance(spec, ListenSpec) else None
-    made = () if written is None else (OptionFile("keylog", written, places.get("keylog", spec.where)),)
-    for one in tuple(missing(files)) or (located((*files, *made), where, problem),):
+    for one in tuple(missing(files)) or (located((*files, *written_files(spec, places)), where, problem),):
         yield f"{rule.name}: {one.message} ({one.location})" + (f"; {one.hint}" if one.hint else "")

@@ -37,7 +37,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from portfwd.errors import Location, Problem, Severity
 from portfwd.rules.model import TLS_KINDS, ListenOptions, Options, Rule, Ruleset
 from portfwd.service.build.target_texts import listener_options, target_options
-from portfwd.service.tls.certificate_choice import judge_keylog, read_pairs
+from portfwd.service.tls.certificate_choice import read_pairs, try_keylog
 from portfwd.service.tls.certificates import (
     Pair,
     authority_files,
@@ -49,7 +49,7 @@ from portfwd.service.tls.certificates import (
     read_revoked,
 )
 from portfwd.service.tls.client_values import client_value_problems
-from portfwd.service.tls.files import files_of, located, missing
+from portfwd.service.tls.files import files_of, located, missing, written_files
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.targets import ClientSide
 from portfwd.values import Side, printable
@@ -129,11 +129,9 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
     if options.keylog is not None:
         there = places.get("keylog", listen.where)
         try:
-            judge_keylog(options.keylog, os.stat(options.keylog))
-        except ValueError as problem:
-            yield located((), there, problem)
-        except OSError:  # it does not exist yet, or a start reports why it cannot be opened
-            pass
+            try_keylog(options.keylog)
+        except (OSError, ValueError) as problem:
+            yield located(written_files(listen, places), there, problem)
         yield _keylog_warning(there)
 
 

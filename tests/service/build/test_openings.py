@@ -14,6 +14,7 @@ from portfwd.service import tap
 from portfwd.service.build.openings import opening_problems
 from tests.cli.running import CommandTestCase
 from tests.service.contexts import a_free_port, a_used_port, rules, take_port
+from tests.service.pems import CA, write_pair
 from tests.service.test_tap import TapCase, parsed
 
 RULE = ":0 -> 127.0.0.1:9"
@@ -87,6 +88,31 @@ class RefusedTests(OpeningCase):
             "unix-dgram:none/a.sock -> udp:127.0.0.1:9",
         ):
             self.refused(line, f"there is no directory '{self.directory}/none'")
+
+    def test_paths_of_sockets(self) -> None:
+        """Only a socket may be at the path of a socket, whoever listens on it."""
+        os.mkfifo(self.directory / "fifo")
+        for path, said in (
+            ("private", "a directory is there"),
+            ("no-keys", "a file that is not a socket is there"),
+            ("fifo", "a file that is not a socket is there"),
+        ):
+            for line in (
+                f"admin unix:{path}",
+                f"metrics unix:{path}",
+                f"web unix:{path}",
+                f"unix:{path} -> 127.0.0.1:9",
+                f"unix-dgram:{path} -> udp:127.0.0.1:9",
+            ):
+                self.refused(line, said)
+
+    def test_key_log(self) -> None:
+        """A keylog= that a start cannot create is refused by both, and is not created."""
+        cert, key = write_pair(self.directory, "pair", CA.issue_cert("a.example"))
+        for path in ("none/k", "/proc/x", "no-keys/k", "private"):
+            self.refused(
+                f"tls:127.0.0.1:0 cert={cert} key={key} keylog={path} -> 127.0.0.1:9", f"keylog={path}: "
+            )
 
     def test_directories_of_units(self) -> None:
         """The hint for a directory that a unit of systemd makes names the unit's setting."""

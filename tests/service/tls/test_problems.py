@@ -83,6 +83,8 @@ class ProblemTests(SynchronousTestCase):
         os.mkfifo(fifo)
         open_log.touch()
         open_log.chmod(0o644)
+        loop = self.directory / "loop"
+        loop.symlink_to(loop)
         pair = f"cert={self.cert} key={self.key}"
         for line in (
             "tls::1 -> b:1",
@@ -98,6 +100,11 @@ class ProblemTests(SynchronousTestCase):
             f"tls::1 {pair} curve=nothing -> b:1",
             f"tls::1 {pair} keylog={fifo} -> b:1",
             f"tls::1 {pair} keylog={open_log} -> b:1",
+            f"tls::1 {pair} keylog=/nonexist/k -> b:1",
+            f"tls::1 {pair} keylog=/proc/x -> b:1",
+            f"tls::1 {pair} keylog={loop} -> b:1",
+            f"tls::1 {pair} keylog={self.cert}/x -> b:1",
+            f"tls::1 {pair} keylog={self.directory} -> b:1",
             "127.0.0.1:1 -> tls:b:1 ca=gone.pem client-cert=gone.cert",
             f"127.0.0.1:1 -> tls:b:1 ca={self.key}",
             f"127.0.0.1:1 -> tls:b:1 ca={fifo}",
@@ -232,6 +239,13 @@ class ProblemTests(SynchronousTestCase):
             "session-secrets",
         )
         self.assertFalse(path.exists())
+
+    def test_secrets_without_directory(self) -> None:
+        """The remedy for a keylog without a directory is to make the directory: a start makes the file."""
+        text = f"a: tls::1 cert={self.cert} key={self.key} keylog=/none/k -> a:1\n"
+        problem = tls_problems(parse(text, "f"), now=lambda: NOW)[0]
+        self.assertEqual(problem.message, "keylog=/none/k: No such file or directory")
+        self.assertIn("make the directory '/none'", problem.hint)
 
     def test_open_secrets(self) -> None:
         """A keylog that others can read is an error, as at a start; one of our own alone is none."""
