@@ -13,9 +13,10 @@ import json
 import os
 import select
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
 
 from portfwd.admin.commands import MAX_TOP
@@ -31,6 +32,10 @@ _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H"
 _REST_OF_LINE: Final = "\x1b[K"
+#: Signals that end the process, besides INT, which Python raises as an exception.
+ENDING: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+)
 #: Width in characters if the output is not a terminal and COLUMNS is not set, so that nothing is shortened.
 WIDE: Final = 250
 _QUIT: Final = ("q", "Q", "\x03", "\x04")
@@ -101,21 +106,53 @@ def _print_updates(control: Control, arguments: argparse.Namespace) -> int:
     return FINE
 
 
+class _Ended(BaseException):
+    """A signal ends the process."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextmanager
 def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
-    """Read keys without buffering or echo; restore the terminal afterwards."""
+    """
+    Read keys without buffering or echo; restore the terminal afterwards.
+
+    A signal of `ENDING` ends the process as it would without this, after the terminal is restored.
+    """
     import termios
     import tty
 
+    handlers: dict[int, Any] = {}
+    received = 0
+
+    def end(number: int, frame: object) -> None:
+        for one in handlers:
+            signal.signal(one, signal.SIG_IGN)  # HUP often follows TERM and must not interrupt the rest
+        raise _Ended(number)
+
     before = termios.tcgetattr(stdin)
-    tty.setcbreak(stdin)
-    sys.stdout.write(_ENTER)
     try:
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as after nohup
+                handlers[number] = signal.signal(number, end)
+        tty.setcbreak(stdin)
+        sys.stdout.write(_ENTER)
         yield
+    except _Ended as ended:
+        received = ended.number
     finally:
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
+        with suppress(OSError, termios.error):  # after a HUP there may be no terminal any more
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        with suppress(OSError):
+            sys.stdout.write(_LEAVE)
+            sys.stdout.flush()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received)
+        raise SystemExit(128 + received)  # if the handler has not ended the process
 
 
 class Top:

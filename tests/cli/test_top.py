@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import signal
 import sys
 import termios
 from typing import Any, TextIO
@@ -235,6 +236,35 @@ class TerminalTests(ControlTestCase):
         self.assertNotEqual(during[0], before)
         self.assertEqual(termios.tcgetattr(terminal), before)
         self.assertIn("\x1b[?1049l", screen.getvalue())
+
+    def test_signals(self) -> None:
+        """A signal that ends the process restores the terminal first; a second one does not disturb that."""
+        controller, terminal = pty.openpty()
+        self.addCleanup(os.close, controller)
+        stdin: TextIO = os.fdopen(terminal)
+        self.addCleanup(stdin.close)
+        before = termios.tcgetattr(terminal)
+        screens: list[str] = []
+        for number in top.ENDING:
+            screen = io.StringIO()
+            self.patch(sys, "stdout", screen)
+
+            def note(number: int, frame: object, screen: io.StringIO = screen) -> None:
+                screens.append(screen.getvalue())
+                self.assertEqual(termios.tcgetattr(terminal), before)
+
+            kept = signal.signal(number, note)
+            try:
+                with self.assertRaises(SystemExit) as ended, top._raw_terminal(stdin):
+                    try:
+                        signal.raise_signal(number)
+                    finally:
+                        signal.raise_signal(signal.SIGTERM)
+                self.assertIs(signal.getsignal(number), note)
+            finally:
+                signal.signal(number, kept)
+            self.assertEqual(ended.exception.code, 128 + number)
+        self.assertEqual(screens, [top._ENTER + top._LEAVE] * len(top.ENDING))
 
     def test_whole(self) -> None:
         """On a terminal it runs until ``q``."""
