@@ -9,6 +9,7 @@ permissions.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def read_tight(path: str, *, secret: bool = False) -> bytes:
         _check(path, status, _OTHERS if secret else _OTHERS_WRITE)
         check_directories(path)
         data = file.read(MAX_SIZE + 1)
+        if data is None:  # as of /proc/kmsg, which is a regular file by its mode
+            raise BlockingIOError(errno.EAGAIN, "it has no data now", path)
     if len(data) > MAX_SIZE:
         raise LooseFile(f"{path} has more than {MAX_SIZE} bytes")
     return data

@@ -154,7 +154,10 @@ def _read(path: str) -> str:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError("not a regular file")
-        return file.read(MAX_FILE).decode("utf-8", "replace")
+        data = file.read(MAX_FILE)
+    if data is None:  # as of /proc/kmsg, which is a regular file by its mode
+        raise OSError("it has no data now")
+    return data.decode("utf-8", "replace")
 
 
 class ResolverFiles:

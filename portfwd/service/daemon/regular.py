@@ -32,7 +32,7 @@ def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
     """
     The bytes of a regular file; if it has more than `max_size`, the first ``max_size + 1`` bytes.
 
-    :raises OSError: it cannot be read, or is a FIFO, a device, a socket or a directory.
+    :raises OSError: it cannot be read, or is a FIFO, a device, a socket or a directory, or has no data now.
     """
     with open(_open(path), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -40,7 +40,10 @@ def read_regular(path: str, max_size: int = MAX_SIZE) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
-        return file.read(max_size + 1)
+        data = file.read(max_size + 1)
+    if data is None:  # as of /proc/kmsg, which is a regular file by its mode
+        raise BlockingIOError(errno.EAGAIN, "it has no data now", path)
+    return data
 
 
 def open_any(path: str, timeout: float = READ_TIMEOUT) -> BinaryIO:

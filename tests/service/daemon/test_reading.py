@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from portfwd.admin import tight_files
 from portfwd.admin.tight_files import LooseFile, read_tight
 from portfwd.errors import RulesError
 from portfwd.filters.builtin.users import read_users
@@ -34,6 +35,7 @@ from portfwd.service.daemon.reading import (
 )
 from portfwd.service.daemon.regular import read_regular
 from portfwd.service.tls.certificates import read_pair
+from portfwd.upstreams import resolver_files
 from tests.service.run.test_rereading import RereadingCase
 
 
@@ -81,6 +83,17 @@ class RegularTests(SynchronousTestCase):
             except (OSError, ValueError, RulesError, LooseFile):
                 continue
             self.fail(f"{read} read a FIFO")
+
+    def test_no_data(self) -> None:
+        """A file without data, which is regular by its mode, such as /proc/kmsg, is an error."""
+        fifo = self.fifo()
+        for end in (os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY)):
+            self.addCleanup(os.close, end)
+        self.patch(tight_files, "check_directories", lambda path: None)
+        with mock.patch("stat.S_ISREG", lambda mode: True):
+            for read in (read_regular, read_tight, resolver_files._read):
+                problem = self.assertRaises(OSError, read, fifo)
+                self.assertIn("it has no data now", str(problem))
 
     def test_touch(self) -> None:
         """What cannot be read is passed over; the files of a directory are read."""
