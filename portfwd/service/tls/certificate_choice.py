@@ -30,7 +30,7 @@ from portfwd.service.tls.certificates import (
     read_password,
 )
 from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, trust_file
-from portfwd.service.tls.files import Unusable
+from portfwd.service.tls.files import Unusable, while_reading
 
 
 @frozen(eq=False)
@@ -192,13 +192,16 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
     for pair in group:
         load_pair(context, pair)
     if options.client_ca is not None:
-        trust_file(context, options.client_ca, read_file)
+        with while_reading("client-ca"):
+            trust_file(context, options.client_ca, read_file)
         optional = options.verify_client == "optional"
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
     elif options.verify_client is not None or options.client_name or options.crl is not None:
-        raise Unusable("there is no authority to check clients' certificates", "write client-ca=FILE")
+        with while_reading(_checks_clients(options)):
+            raise Unusable("there is no authority to check clients' certificates", "write client-ca=FILE")
     if options.crl is not None:
-        refuse_revoked(context, options.crl, read_file)
+        with while_reading("crl"):
+            refuse_revoked(context, options.crl, read_file)
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     if options.keylog is not None:
@@ -214,6 +217,13 @@ def _context(options: ListenOptions, group: tuple[Pair, ...]) -> ssl.SSLContext:
             os.close(descriptor)
         context.keylog_filename = options.keylog
     return context
+
+
+def _checks_clients(options: ListenOptions) -> str:
+    """An option that needs ``client-ca=``."""
+    if options.crl is not None:
+        return "crl"
+    return "client-name" if options.client_name else "verify-client"
 
 
 def try_keylog(path: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from attrs import frozen
@@ -23,6 +24,8 @@ _LISTENER: Final = ("cert", "key", "key-password-file", "client-ca", "crl")
 #: The option whose file is written.
 KEYLOG: Final = "keylog"
 _TARGET: Final = ("ca", "client-cert", "client-key", "client-key-password-file", "target-crl")
+#: The attribute of an exception with the options of `while_reading`.
+_OPTIONS: Final = "portfwd_options"
 
 
 class Unusable(ValueError):
@@ -37,6 +40,31 @@ class Unusable(ValueError):
         super().__init__(f"{message}; {hint}")
         self.message = message
         self.hint = hint
+
+
+@contextmanager
+def while_reading(*options: str) -> Iterator[None]:
+    """
+    Note in an exception for which options files were read, because several options may name one file.
+
+    :param options: the names of options, as in messages.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as problem:
+        vars(problem).setdefault(_OPTIONS, options)
+        raise
+
+
+def _options_of(problem: Exception) -> tuple[str, ...]:
+    """The options of `while_reading`; none if unknown."""
+    options: tuple[str, ...] = vars(problem).get(_OPTIONS, ())
+    return options
+
+
+def place_of(problem: Exception, places: Mapping[str, Location], otherwise: Location) -> Location:
+    """The place of a problem of a listener that no file causes; `places` are those of the rule's options."""
+    return next((places[one] for one in _options_of(problem) if one in places), otherwise)
 
 
 @frozen
@@ -81,7 +109,8 @@ def missing(files: Iterable[OptionFile]) -> Iterator[Problem]:
 def located(files: Iterable[OptionFile], where: Location, problem: Exception) -> Problem:
     """An error at the option whose file caused `problem`, or at `where` if no file did."""
     said, hint = (problem.message, problem.hint) if isinstance(problem, Unusable) else (str(problem), "")
-    for file in files:
+    options = _options_of(problem)
+    for file in sorted(files, key=lambda one: one.option not in options):
         shown = f"{file.option}={printable(file.path)}"
         if isinstance(problem, OSError) and problem.filename == file.path:
             return _of_system(file, problem)
@@ -130,6 +159,8 @@ def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -
     """
     places = dict(rule.places)
     files = files_of(spec, places) if spec.kind in TLS_KINDS else ()
-    where = places.get("cert", spec.where) if isinstance(spec, ListenSpec) else spec.where
+    where = spec.where
+    if isinstance(spec, ListenSpec):
+        where = place_of(problem, places, places.get("cert", where))
     for one in tuple(missing(files)) or (located((*files, *written_files(spec, places)), where, problem),):
         yield f"{rule.name}: {one.message} ({one.location})" + (f"; {one.hint}" if one.hint else "")

@@ -49,7 +49,7 @@ from portfwd.service.tls.certificates import (
     read_revoked,
 )
 from portfwd.service.tls.client_values import client_value_problems
-from portfwd.service.tls.files import files_of, located, missing, written_files
+from portfwd.service.tls.files import files_of, located, missing, place_of, written_files
 from portfwd.service.tls.listeners import ServerSide
 from portfwd.service.tls.targets import ClientSide
 from portfwd.values import Side, printable
@@ -119,7 +119,7 @@ def _of_listener(rule: Rule, now: datetime) -> Iterator[Problem]:
     try:
         problems = ServerSide.judge_options(options)
     except (OSError, ValueError) as problem:
-        yield located(files, where, problem)
+        yield located(files, place_of(problem, places, where), problem)
     else:
         for text in problems:
             yield Problem(

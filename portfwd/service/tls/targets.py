@@ -38,6 +38,7 @@ from portfwd.service.tls.certificates import (
 )
 from portfwd.service.tls.context import load_pair, new_context, refuse_revoked, trust_file
 from portfwd.service.tls.file_watch import FileWatch
+from portfwd.service.tls.files import while_reading
 from portfwd.service.tls.renewal import Renewal, Renewed, Run, at_once
 from portfwd.streams.transports.tls_failures import NotAdmitted
 from portfwd.values import TLSInfo, ascii_host, is_literal
@@ -234,15 +235,18 @@ class ClientSide:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         elif options.ca is not None:
-            trust_file(context, options.ca, read)
+            with while_reading("ca"):
+                trust_file(context, options.ca, read)
         else:
             _trust_system(context)
         if options.target_crl is not None:
-            refuse_revoked(context, options.target_crl, read)
+            with while_reading("crl"):
+                refuse_revoked(context, options.target_crl, read)
         if options.client_cert is not None:
-            password = read_password(options.client_key_password_file, read)
-            pair = read_pair(options.client_cert, options.client_key, read, password)
-            load_pair(context, pair, read)
+            with while_reading("client-cert", "client-key", "client-key-password-file"):
+                password = read_password(options.client_key_password_file, read)
+                pair = read_pair(options.client_cert, options.client_key, read, password)
+                load_pair(context, pair, read)
             pairs = (pair,)
         elif options.client_key is not None:
             raise ValueError(f"client-key={options.client_key}: there is no client-cert= for it")

@@ -101,6 +101,9 @@ class ProblemTests(SynchronousTestCase):
             f"tls::1 {pair} keylog={fifo} -> b:1",
             f"tls::1 {pair} keylog={open_log} -> b:1",
             f"tls::1 {pair} keylog=/nonexist/k -> b:1",
+            f"tls::1 {pair} client-ca={self.ca} crl={self.ca} -> b:1",
+            f"tls::1 {pair} crl={self.ca} -> b:1",
+            f"127.0.0.1:1 -> tls:b:1 ca={self.ca} crl={self.ca}",
             f"tls::1 {pair} keylog=/proc/x -> b:1",
             f"tls::1 {pair} keylog={loop} -> b:1",
             f"tls::1 {pair} keylog={self.cert}/x -> b:1",
@@ -246,6 +249,19 @@ class ProblemTests(SynchronousTestCase):
         problem = tls_problems(parse(text, "f"), now=lambda: NOW)[0]
         self.assertEqual(problem.message, "keylog=/none/k: No such file or directory")
         self.assertIn("make the directory '/none'", problem.hint)
+
+    def test_option_of_a_problem(self) -> None:
+        """If options name one file, the problem is at the option for which the file was read."""
+        pair = f"cert={self.cert} key={self.key}"
+        for line, option in (
+            (f"tls::1 {pair} client-ca={self.ca} crl={self.ca} -> a:1", "crl="),
+            (f"tls::1 {pair} client-name=x -> a:1", "client-name="),
+            (f"tls::1 {pair} verify-client=optional -> a:1", "verify-client="),
+            (f"tls::1 {pair} crl={self.ca} -> a:1", "crl="),
+            (f":1 -> tls:a:1 ca={self.ca} crl={self.ca}", "crl="),
+            (f":1 -> tls:a:1 ca={self.ca} client-cert={self.ca}", "client-cert="),
+        ):
+            self.assertEqual(self.found(line + "\n"), [("bad-tls", f"f:1:{line.index(option) + 1}")], line)
 
     def test_open_secrets(self) -> None:
         """A keylog that others can read is an error, as at a start; one of our own alone is none."""
