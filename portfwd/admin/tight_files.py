@@ -39,14 +39,14 @@ def read_tight(path: str, *, secret: bool = False) -> bytes:
     with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise LooseFile(f"{path} is not a regular file")
+            raise LooseFile(f"{path} is not a regular file; name one")
         _check(path, status, _OTHERS if secret else _OTHERS_WRITE)
         check_directories(path)
         data = file.read(MAX_SIZE + 1)
         if data is None:  # as of /proc/kmsg, which is a regular file by its mode
             raise BlockingIOError(errno.EAGAIN, "it has no data now", path)
     if len(data) > MAX_SIZE:
-        raise LooseFile(f"{path} has more than {MAX_SIZE} bytes")
+        raise LooseFile(f"{path} has more than {MAX_SIZE} bytes; is it the right file?")
     return data
 
 

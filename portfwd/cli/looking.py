@@ -15,6 +15,8 @@ from portfwd.values import counted, direction_word, printable
 
 #: Rows per request: the maximum of the forwarder.
 PAGE: Final = 500
+#: Most digits of a number of sessions: more than memory has room for.
+MAX_DIGITS: Final = 12
 #: Default of ``--limit`` for sessions.
 LIMIT: Final = 100
 
@@ -80,7 +82,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--sort", type=direction_word, choices=tuple(SORTS), default="id", help="the sort key (id)"
     )
     parser.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="N", help=f"number of sessions ({LIMIT}); 0: all"
+        "--limit", type=whole_number, default=LIMIT, metavar="N", help=f"number of sessions ({LIMIT}); 0: all"
     )
     parser.set_defaults(run=run_sessions)
     parser = add_command(
@@ -92,6 +94,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("id", metavar="ID", help="its number in 'portfwd sessions' and in the log")
     parser.set_defaults(run=run_session)
+
+
+def whole_number(text: str) -> int:
+    """
+    Read a number that is 0 or more.
+
+    :raises argparse.ArgumentTypeError: it is not one.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, not '{text}'")
+    return int(text)
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:

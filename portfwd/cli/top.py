@@ -22,14 +22,14 @@ from typing import IO, Any, Final
 from portfwd.admin.commands import MAX_TOP
 from portfwd.admin.watching import top_sorts
 from portfwd.cli.control import Control, ControlError, with_control
-from portfwd.cli.looking import add_command, add_filter
+from portfwd.cli.looking import add_command, add_filter, whole_number
 from portfwd.cli.reading import FINE
 from portfwd.cli.top_screen import FRAME, SORT_KEYS, ScreenState, head_lines, screen, session_table
 from portfwd.values import direction_word, printable
 
 #: Enter and leave the alternate screen without a cursor (xterm; supported by all current terminals).
-_ENTER: Final = "\x1b[?1049h\x1b[?25l"
-_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
+ENTER: Final = "\x1b[?1049h\x1b[?25l"
+LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H"
 _REST_OF_LINE: Final = "\x1b[K"
 #: Signals that end the process, besides INT, which Python raises as an exception.
@@ -60,9 +60,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--sort", type=direction_word, choices=top_sorts(), default="rate", help="the sort key (rate)"
     )
     parser.add_argument("--interval", metavar="TIME", default="1s", help="time between two updates (1s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="number of sessions (as many as fit)")
+    parser.add_argument("--limit", type=whole_number, metavar="N", help="number of sessions (as many as fit)")
     parser.add_argument(
-        "-n", "--count", type=int, default=0, metavar="N", help="number of updates (0: no limit)"
+        "-n", "--count", type=whole_number, default=0, metavar="N", help="number of updates (0: no limit)"
     )
     parser.set_defaults(run=run)
 
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         live = not arguments.json and sys.stdout.isatty() and sys.stdin.isatty()
         try:
             if live:
-                with _raw_terminal(sys.stdin):
+                with raw_terminal(sys.stdin):
                     return Top(control, arguments, sys.stdin.fileno(), sys.stdout).watch()
             return _print_updates(control, arguments)
         except KeyboardInterrupt:
@@ -115,7 +115,7 @@ class _Ended(BaseException):
 
 
 @contextmanager
-def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
+def raw_terminal(stdin: IO[str]) -> Iterator[None]:
     """
     Read keys without buffering or echo; restore the terminal afterwards.
 
@@ -138,7 +138,7 @@ def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as after nohup
                 handlers[number] = signal.signal(number, end)
         tty.setcbreak(stdin)
-        sys.stdout.write(_ENTER)
+        sys.stdout.write(ENTER)
         yield
     except _Ended as ended:
         received = ended.number
@@ -146,7 +146,7 @@ def _raw_terminal(stdin: IO[str]) -> Iterator[None]:
         with suppress(OSError, termios.error):  # after a HUP there may be no terminal any more
             termios.tcsetattr(stdin, termios.TCSADRAIN, before)
         with suppress(OSError):
-            sys.stdout.write(_LEAVE)
+            sys.stdout.write(LEAVE)
             sys.stdout.flush()
         for number, handler in handlers.items():
             signal.signal(number, handler)

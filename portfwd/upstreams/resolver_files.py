@@ -137,14 +137,14 @@ class _File:
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
             if seen == self._seen:
                 return None
-            text = _read(self.path)
+            text = read_start(self.path)
         except OSError:
             return "" if first else None
         self._seen = seen
         return text
 
 
-def _read(path: str) -> str:
+def read_start(path: str) -> str:
     """
     Read the first `MAX_FILE` bytes of a regular file.
 

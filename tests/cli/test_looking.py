@@ -120,6 +120,14 @@ class SessionsTests(ControlTestCase):
             {"rule": "web", "client": "10.*", "state": "relaying", "sort": "to-upstream", "limit": "100"},
         )
 
+    def test_bad_limit(self) -> None:
+        """A number of sessions or of updates is 0 or more."""
+        for words in (("sessions", "--limit"), ("top", "--limit"), ("top", "--count")):
+            for number in ("-5", "x", "1.5", "9" * 5000):
+                code, out, err = self.run_main(*words, number)
+                self.assertEqual((code, out), (2, ""), words)
+                self.assertIn("expected a number from 0 on", err)
+
     def test_all(self) -> None:
         """All of them are had page by page, by number, and sorted here."""
         for sort, expected in (("id", [1, 2, 3]), ("up", [2, 3, 1])):

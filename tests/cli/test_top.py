@@ -255,7 +255,7 @@ class TerminalTests(ControlTestCase):
 
             kept = signal.signal(number, note)
             try:
-                with self.assertRaises(SystemExit) as ended, top._raw_terminal(stdin):
+                with self.assertRaises(SystemExit) as ended, top.raw_terminal(stdin):
                     try:
                         signal.raise_signal(number)
                     finally:
@@ -264,7 +264,7 @@ class TerminalTests(ControlTestCase):
             finally:
                 signal.signal(number, kept)
             self.assertEqual(ended.exception.code, 128 + number)
-        self.assertEqual(screens, [top._ENTER + top._LEAVE] * len(top.ENDING))
+        self.assertEqual(screens, [top.ENTER + top.LEAVE] * len(top.ENDING))
 
     def test_whole(self) -> None:
         """On a terminal it runs until ``q``."""

@@ -9,6 +9,7 @@ oxidinetd's TOML form (realm's has `endpoints`). Native options, ``name`` and ``
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from typing import Any, Final
 
@@ -80,6 +81,13 @@ def read_toml(reading: Reading, name: str, text: str) -> Steps[None]:
 
 def _complain_about_syntax(reading: Reading, name: str, text: str, error: Exception) -> None:
     """Convert an error of tomllib, which may also be one of `int`, to a problem with a place."""
+    if type(error) is ValueError:  # of `int`; those of tomllib are of a class of their own
+        digits = sys.get_int_max_str_digits()
+        long = re.search(rf"[0-9](?:_?[0-9]){{{digits},}}+", text)
+        where = Location(name) if long is None else Location(name, text.count("\n", 0, long.start()) + 1)
+        hint = "no option needs so large a number; correct it"
+        reading.findings.error(where, "toml-syntax", f"a number has at most {digits} digits", hint)
+        return
     message = "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("\n")[0]
     match = _AT.search(message)
     lines = text.split("\n")

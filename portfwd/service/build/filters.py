@@ -30,6 +30,7 @@ from portfwd.rules.model import FilterSpec, Rule, Ruleset, TargetSpec
 from portfwd.service.build.factories import Factories, Selection
 from portfwd.service.daemon.disk import DiskFiles
 from portfwd.service.tls.starting import start_problem
+from portfwd.values import printable
 
 
 def read_tight_text(path: str) -> str:
@@ -43,6 +44,12 @@ def read_tight_text(path: str) -> str:
         return read_tight(path).removeprefix(codecs.BOM_UTF8).decode()
     except LooseFile as error:
         raise ValueError(str(error)) from error
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(
+            f"'{printable(path)}': byte 0x{byte:02x} at position {error.start} is not UTF-8;"
+            " save the file as UTF-8, or name another one"
+        ) from None
 
 
 #: Access to files for options of filters. They are read with the rules, before twistd changes its root,

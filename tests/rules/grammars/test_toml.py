@@ -213,12 +213,22 @@ class WrongTests(SynchronousTestCase):
             ("x = 1\r\na = 0.0.0.0\r\n", "f:2:8"),
             ("a = [", "f:1:6"),
             ("a = " + "[" * 5000, "f"),
-            ("a = " + "9" * 5000, "f"),
+            ("a = " + "9" * 5000, "f:1"),
         ):
             error = self.assertRaises(RulesError, parse_toml, text, "f")
             self.assertEqual(
                 [(str(p.location), p.code) for p in error.problems], [(place, "toml-syntax")], text[:20]
             )
+
+    def test_long_number(self) -> None:
+        """A number with more digits than Python reads has a message of ours, and its line."""
+        for number in ("1" * 5000, "1_" * 4999 + "1"):
+            with self.assertRaises(RulesError) as refused:
+                parse_toml(f"# a comment\nforwarding_rules = {number}\n", "f.toml")
+            (problem,) = refused.exception.problems
+            self.assertEqual((problem.code, problem.location.line), ("toml-syntax", 2))
+            self.assertEqual(problem.message, "a number has at most 4300 digits")
+            self.assertIn("correct it", problem.hint)
 
 
 class LongKeyTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from portfwd.admin.tight_files import MAX_SIZE
 from portfwd.errors import RulesError
 from portfwd.filters import Connection, IFilterFactory, RouteClause
 from portfwd.filters.builtin.users import hash_password
@@ -18,7 +19,7 @@ from portfwd.filters.registry import Registry
 from portfwd.rules import parse
 from portfwd.rules.codes import CODES
 from portfwd.rules.model import FilterSpec, Rule
-from portfwd.service.build.filters import DISK, configure, filter_problems
+from portfwd.service.build.filters import DISK, configure, filter_problems, read_tight_text
 from portfwd.service.embed import forward
 from tests.filters.plugins import Bare
 from tests.rules.golden import FILTER_CODES, FILTERS
@@ -109,6 +110,22 @@ class ProblemTests(SynchronousTestCase):
             path.chmod(mode)
             (problem,) = configure(rule(clause), Registry.installed(), DISK).problems
             self.assertIn(f"is accessible to others (mode {mode:04o}): chmod go-w", problem.message)
+
+    def test_users_that_are_no_text(self) -> None:
+        """A file of users that is not UTF-8, too large or a FIFO is named, with a remedy."""
+        path = os.path.abspath(self.mktemp())
+        for data, said in (
+            (b"a:b\n\xa9", f"'{path}': byte 0xa9 at position 4 is not UTF-8; save the file as UTF-8"),
+            (bytes(MAX_SIZE + 1), f"{path} has more than {MAX_SIZE} bytes; is it the right file?"),
+        ):
+            with open(path, "wb") as file:
+                file.write(data)
+            problem = self.assertRaises(ValueError, read_tight_text, path)
+            self.assertIn(said, str(problem))
+        os.unlink(path)
+        os.mkfifo(path)
+        problem = self.assertRaises(ValueError, read_tight_text, path)
+        self.assertEqual(str(problem), f"{path} is not a regular file; name one")
 
     def test_exits(self) -> None:
         """A filter that would leave the program while it is configured is a problem of its clause."""

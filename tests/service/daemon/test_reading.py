@@ -91,7 +91,7 @@ class RegularTests(SynchronousTestCase):
             self.addCleanup(os.close, end)
         self.patch(tight_files, "check_directories", lambda path: None)
         with mock.patch("stat.S_ISREG", lambda mode: True):
-            for read in (read_regular, read_tight, resolver_files._read):
+            for read in (read_regular, read_tight, resolver_files.read_start):
                 problem = self.assertRaises(OSError, read, fifo)
                 self.assertIn("it has no data now", str(problem))
 
