@@ -44,8 +44,11 @@ class Silent:
 
 
 def describe(spec: LogSpec, problem: OSError) -> str:
-    """The reason why the log cannot be opened, in one line."""
-    return f"access log {spec.file or 'on standard output'}: {problem.strerror or problem}"
+    """The reason why the log cannot be opened, in one line, with the remedy for a FIFO without a reader."""
+    reason = problem.strerror or str(problem)
+    if problem.errno == errno.ENXIO:
+        reason = "no process reads this FIFO; start its reader first, or name a file"
+    return f"access log {spec.file or 'on standard output'}: {reason}"
 
 
 def open_log(spec: LogSpec, output: BinaryIO | None, clock: IReactorTime | None = None) -> Opened:

@@ -150,6 +150,14 @@ def way_out(problem: OSError, path: str) -> str:
     return hint
 
 
+def reason_with_remedy(problem: Exception) -> str:
+    """Why files cannot be read again. An error of the system is told with its file and a remedy."""
+    if isinstance(problem, OSError) and isinstance(problem.filename, str) and problem.strerror:
+        path = problem.filename
+        return f"{printable(path)}: {problem.strerror}; {way_out(problem, path)}"
+    return str(problem)
+
+
 def failures_of(rule: Rule, spec: ListenSpec | TargetSpec, problem: Exception) -> Iterator[str]:
     """
     The reasons why a listener or a target of `rule` could not be prepared, one line each, as ``check`` words

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from portfwd.service.tls.file_watch import FileWatch, Signature
+from portfwd.service.tls.files import reason_with_remedy
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class Renewal(Generic[T]):
                 try:
                     return found, Renewed(changed, read())
                 except (OSError, ValueError) as problem:
-                    return found, Renewed(changed, None, str(problem))
+                    return found, Renewed(changed, None, reason_with_remedy(problem))
             finally:
                 self._busy = False
 

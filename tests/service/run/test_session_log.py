@@ -70,6 +70,17 @@ class StartTests(LogCase):
         self.assertIsNone(made.log)
         self.assertIn("going on without", made.warning)
 
+    def test_fifo_without_reader(self) -> None:
+        """A FIFO that nobody reads is a warning with the remedy."""
+        os.mkfifo("fifo")
+        made = self.in_use(Form.TEXT, "fifo")
+        self.assertIsNone(made.log)
+        self.assertEqual(
+            made.warning,
+            "access log fifo: no process reads this FIFO; start its reader first, or name a file;"
+            " going on without",
+        )
+
     def test_trouble_is_logged(self) -> None:
         """What the writer complains of goes to the log of events."""
         logger = mock.Mock()

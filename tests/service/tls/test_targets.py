@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import ssl
 import warnings
 from collections.abc import Callable
@@ -315,6 +316,12 @@ class HandshakeTests(SynchronousTestCase):
         clock.advance(LOOK_EVERY)
         self.good(side, self.server(leaf=other))
         self.assertIn("the new certificates cannot be used, the old ones stay in use", self.said[-1])
+        os.unlink(self.directory / "ca.pem")
+        os.mkfifo(self.directory / "ca.pem")
+        clock.advance(LOOK_EVERY)
+        self.good(side, self.server(leaf=other))
+        said = f"{self.ca}: it is not a regular file; name a file that can be read"
+        self.assertTrue(self.said[-1].endswith(said), self.said[-1])
         self.bad(side, self.server("h.example"), "not signed by")
 
     def test_used_again(self) -> None:
