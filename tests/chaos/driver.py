@@ -490,9 +490,10 @@ class Run:
 
     def _rest(self) -> Counter[str]:
         """What is open once no session is; sockets by kind."""
-        # Twisted opens /dev/null when its first port listens.
+        # Twisted opens /dev/null when its first port listens. In a chroot the kernel may name it by the path
+        # outside.
         names = (name.partition(":[")[0] for name in self.forwarder.descriptors())
-        return Counter(name for name in names if name != "/dev/null")
+        return Counter(name for name in names if not name.endswith("/dev/null"))
 
     def end(self) -> list[str]:
         """Leave nothing behind; say what is not as it should be."""
