@@ -407,10 +407,11 @@ class SessionTests(FilteredCase):
         async def waits() -> bool:
             return await later
 
-        for awaitable in (fail(Fault()), raises(), fail(CancelledError()), waits()):
+        waiting = waits()
+        for awaitable in (fail(Fault()), raises(), fail(CancelledError()), waiting):
             self.setUp()
             self.asks(awaitable, resumed=lambda allowed: DONE if allowed else Close("no"))
-            if later.callbacks:
+            if awaitable is waiting:
                 later.errback(Fault())
             self.clock.advance(0)
             self.assertEqual((self.filters[0].told("resumed"), self.upstream.written), (0, b""))

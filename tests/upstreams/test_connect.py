@@ -158,7 +158,8 @@ class AttemptCases:
         listening, address = self.listening()
         self.attempt(address, Options(src="127.0.0.9")).start()
         await self.owner.outcome()
-        _, peer = listening.accept()
+        accepted, peer = listening.accept()
+        accepted.close()
         self.assertEqual(peer[0], "127.0.0.9")
 
     async def test_a_source_that_is_not_ours(self) -> None:
