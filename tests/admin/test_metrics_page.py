@@ -8,9 +8,9 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
 
 from portfwd.admin import metrics_page
+from portfwd.admin.branch import Branch
 from portfwd.admin.metrics_page import PageOfMetrics, add_pages
 from portfwd.admin.operator_port import Priority
 from portfwd.admin.web.connection import IDLE, MOST_UNREAD, REQUEST_TIME, STUCK, BoundedFactory
@@ -110,7 +110,7 @@ class ServingTests(PageCase):
     def setUp(self) -> None:
         super().setUp()
         self.ready = True
-        root = add_pages(Resource(), self.pages, "text/x", lambda: self.ready)
+        root = add_pages(Branch(), self.pages, "text/x", lambda: self.ready)
         self.factory = BoundedFactory(self.clock, root)
 
     def connect(self) -> tuple[Any, StringTransport]:

@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from portfwd.admin.answers import refusal
+from portfwd.admin.branch import Branch
 from portfwd.admin.metrics_page import PLAIN, add_health
 from portfwd.admin.web.access import AccessRefusal
 from portfwd.admin.web.api import MAX_BODY, Api, ApiContext, refuse
@@ -95,7 +96,7 @@ class _NoMetrics(Resource):
         return f"prometheus-client is not installed: {how_to_install('metrics')}\n".encode()
 
 
-class WebRoot(Resource):
+class WebRoot(Branch):
     """
     The root resource, and the access control of all requests.
 
@@ -122,7 +123,7 @@ class WebRoot(Resource):
         else:
             add_metrics(self)
         self.putChild(b"access.json", _AccessPage(context))
-        versions = Resource()
+        versions = Branch()
         versions.putChild(b"v1", Api(context))
         self.putChild(b"api", versions)
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
+from portfwd.admin.branch import Branch
 from portfwd.admin.metrics_page import MOST_CONNECTIONS, PageOfMetrics, add_pages
 from portfwd.admin.operator_port import OperatorPort, renew_all
 from portfwd.admin.web.connection import BoundedFactory
@@ -267,7 +268,7 @@ class Watchers:
             self._pages = self._make()
         except ImportError as problem:
             raise StartError([missing(self._spec)]) from problem
-        self._site = BoundedFactory(self._reactor, self._pages.add_to(Resource()))
+        self._site = BoundedFactory(self._reactor, self._pages.add_to(Branch()))
 
     def bind(self) -> None:
         """
