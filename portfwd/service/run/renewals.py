@@ -18,8 +18,8 @@ from portfwd.rules.steps import Steps
 from portfwd.service.build.bound import Bound
 from portfwd.service.build.build import Planned
 from portfwd.service.run.matching import ListenerRenewal, Port
+from portfwd.service.tls.certificate_watch import every_side
 from portfwd.service.tls.file_watch import FileWatch
-from portfwd.streams.transports.tls_opening import TLSStreams
 
 #: Most files that one line names; a directory may have thousands.
 MOST_NAMED: Final = 4
@@ -92,10 +92,7 @@ def _of_rule(before: LiveRule, after: LiveRule) -> Iterator[str]:
 
 def _watches(live: LiveRule) -> list[FileWatch]:
     """The files of each side of TLS, in the order of the rule."""
-    sides: list[object] = [live.streams.side] if isinstance(live.streams, TLSStreams) else []
-    sides += [one.tls for one in live.every_destination]
-    sides += [start.side for start in live.tls_starts.values()]
-    found = [one.watch for one in sides if isinstance(one, WatchesFiles)]
+    found = [one.watch for one in every_side(live) if isinstance(one, WatchesFiles)]
     return [one for one in found if one is not None]
 
 

@@ -56,15 +56,19 @@ class HasCertificates(Protocol):
         """Log warnings about certificates that have expired or expire soon."""
 
 
+def every_side(live: LiveRule) -> list[object]:
+    """All sides of TLS of a rule, in its order: of its clients, of its targets, of its filters."""
+    sides: list[object] = [live.streams.side] if isinstance(live.streams, TLSStreams) else []
+    sides += [one.tls for one in live.every_destination]
+    sides += [start.side for start in live.tls_starts.values()]
+    return sides
+
+
 def sides_of(rules: Iterable[LiveRule]) -> Iterator[HasCertificates]:
     """All sides of TLS of these rules, each once."""
     seen: set[int] = set()
     for live in rules:
-        streams = live.streams
-        found: list[object] = [streams.side] if isinstance(streams, TLSStreams) else []
-        found += [one.tls for one in live.every_destination]
-        found += [start.side for start in live.tls_starts.values()]
-        for side in found:
+        for side in every_side(live):
             if isinstance(side, HasCertificates) and id(side) not in seen:
                 seen.add(id(side))
                 yield side
