@@ -316,8 +316,8 @@ def _assemble(
 
     def reopen() -> None:
         forwarder.sinks.reopen()
-        if session_log.reopen() and session_log.log is not None:
-            forwarder.use_log(session_log.log)
+        if (found := session_log.reopen()) is not None:
+            forwarder.use_log(found)
         if event_log is not None:
             event_log.reopen()
 

@@ -269,9 +269,12 @@ class Rereading(Service):
 
     async def _change(self, ruleset: Ruleset, dry_run: bool, code: bool) -> ReloadResult:
         if ruleset.log == self.session_log.spec:
-            current = self.session_log
-            if current.is_missing and not dry_run and current.reopen() and current.log is not None:
-                self._forwarder.use_log(current.log)
+            if (
+                self.session_log.is_missing
+                and not dry_run
+                and (found := self.session_log.reopen()) is not None
+            ):
+                self._forwarder.use_log(found)
             return await self._forwarder.reload(ruleset, dry_run, code=code)
         try:
             if dry_run:

@@ -154,23 +154,23 @@ class LogInUse:
             old.close(0)
         return NO_OUTPUT if lacks_output(spec, foreground=self._foreground) else ""
 
-    def reopen(self) -> bool:
+    def reopen(self) -> AccessLog | None:
         """
         Open the file again by its name, after it was renamed, or because it could not be opened before.
 
-        :returns: whether there is a log now that was missing before; the rules have to use it.
+        :returns: the log that was missing before, which the rules have to use; else None.
         """
         if self.writer is not None:
             self.writer.reopen()
         if not self.is_missing:
-            return False
+            return None
         try:
             self.log, self.writer = open_log(self.spec, self._output, self._clock)
         except OSError as problem:
             Logger().warn("{trouble}; going on without", trouble=describe(self.spec, problem))
-            return False
+            return None
         self.is_missing = False
-        return True
+        return self.log
 
     def close(self, timeout: float) -> None:
         """Write the last lines within `timeout` seconds."""
